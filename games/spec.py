@@ -1,0 +1,57 @@
+"""What a game is to everybody who does not simulate it: size, buttons, keys, telemetry, looks.
+
+No torch here: the thin client and the protocol read these too.
+"""
+
+from dataclasses import dataclass
+from enum import IntFlag
+from typing import Literal
+
+Kind = Literal["value", "flag", "count"]
+
+
+@dataclass(frozen=True)
+class TelemetryField:
+    """One number that the simulator knows and the world model reads out of itself.
+
+    kind  value: a quantity now, between `low` and `high` (clipped).
+          flag: 0 or 1.
+          count: a running total (laps, coins); the model predicts its change, the engine adds it up.
+    low, high  the range in `unit` that is mapped to [-1, 1]; for a count, of its change per frame.
+    """
+
+    name: str
+    unit: str
+    kind: Kind
+    low: float
+    high: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """A game's constants. `masks` names the important small things; class id k in a rendered class
+    map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
+    (US layout; the client binds them by position)."""
+
+    name: str
+    title: str
+    buttons: type[IntFlag]
+    keys: dict[str, tuple[str, ...]]
+    telemetry: tuple[TelemetryField, ...]
+    looks: tuple[str, ...]
+    masks: tuple[str, ...]
+    width: int = 720
+    height: int = 480
+    fps: int = 60
+
+    @property
+    def n_buttons(self) -> int:
+        return len(self.buttons)
+
+    def field_index(self, name: str) -> int:
+        """Position of telemetry field `name`; KeyError if the game has none."""
+        for i, field in enumerate(self.telemetry):
+            if field.name == name:
+                return i
+        raise KeyError(f"{self.name} has no telemetry field {name!r}")
