@@ -129,7 +129,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """From the newest applied input's arrival at the gateway to this frame's sending."""
 
 
-class Frame(Message):
+class Frame(Message, kw_only=True):
     """One shown picture. `index` is its game-time frame number since the session's (re)start; it never decreases
     within an `epoch` (an epoch begins with every reset or new seed).
 

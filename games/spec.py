@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
 
-Kind = Literal["value", "flag", "count"]
+Kind = Literal["value", "flag", "count", "event"]
 
 
 @dataclass(frozen=True)
@@ -16,8 +16,10 @@ class TelemetryField:
 
     kind  value: a quantity now, between `low` and `high` (clipped).
           flag: 0 or 1.
-          count: a running total (laps, coins); the model predicts its change, the engine adds it up.
-    low, high  the range in `unit` that is mapped to [-1, 1]; for a count, of its change per frame.
+          count: a smooth running total (distance); the model predicts its change per frame, the engine adds it up.
+          event: a whole-number total (coins, laps); the model predicts how much it changes over a step.
+    low, high  the range in `unit` that is mapped to [-1, 1]; for a count, of its change per frame; for an event, of
+          its change at once.
     """
 
     name: str

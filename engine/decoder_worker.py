@@ -1,0 +1,201 @@
+"""The decoder role: latents -> frames, a true one at its own index, extrapolated ones between.
+
+In the way of one frame: the newest latents come over the link, the newest buttons from the gateway; what is due on
+the presentation clock is decoded and sent, or dropped where the line is full.
+"""
+
+import hashlib
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engine.backend import FrameDecoder
+from engine.clock import FPS, FollowedClock, LagChooser
+from engine.inner import Begin, Control, Input, Opened, Start
+from engine.links import Latent, LatentReceiver
+from engine.models_at_hand import ModelsAtHand
+from engine.presentation import Choice, Presentation
+from engine.protocol import Frame, StageTimes
+from engine.session import NO_INPUT, as_floats
+from games import GAMES
+
+_WARM_UP_DECODES = 3
+_SMOOTHING = 0.2  # weight of the newest decode time
+
+Report = Callable[[str, float], None]
+SendFrame = Callable[[Frame, np.ndarray], bool]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A latent ready to decode, and what its frame will say. base: the newest true latent it builds on."""
+
+    choice: Choice
+    base: Latent
+    latent: np.ndarray
+    seq: int
+    extrapolate_ms: float
+
+
+class DecoderRole:
+    name = "decoder"
+
+    def __init__(self, models: ModelsAtHand, link: LatentReceiver, send: SendFrame, report: Report) -> None:
+        self._models, self._link, self._send, self._report = models, link, send, report
+        self._decoder: FrameDecoder | None = None
+        self._extrapolator: Any = None
+        self._start: Start | None = None
+        self._forget()
+
+    @property
+    def decode_s(self) -> float:
+        """Measured time of one frame's extrapolation and decode."""
+        return self._decode_s
+
+    @property
+    def owes_true_frame(self) -> bool:
+        """A true frame is due that was not shown yet."""
+        choice = self._presentation.choose(time.monotonic())
+        return choice is not None and choice.ahead == 0
+
+    # -- a session ------------------------------------------------------------------------------------
+
+    def open(self, start: Start) -> Opened:
+        """Load and compile the decoder if it is not, measure a decode. Raises WeightsError."""
+        self._report("compiling the decoder", 0.5)
+        backend = self._models.backend(start.game)
+        self._decoder = self._models.part("decoder", backend.decoder)
+        self._extrapolator = self._models.part("extrapolator", backend.extrapolator)
+        self._start, self._spec, self._epoch, self._lag = start, GAMES[start.game], 0, 0
+        self._seq, self._held = NO_INPUT, 0
+        self._decode_s = self._warm_up(backend.latent_shape)
+        self._forget()
+        return Opened(
+            session=start.session, role=self.name, cost_frames=self._decode_s * FPS, decoder=backend.decoder_name
+        )
+
+    def begin(self, begin: Begin, now_s: float) -> None:
+        self._lag = begin.lag
+        self._forget()
+
+    def input(self, message: Input, now_s: float) -> None:
+        if message.seq > self._seq:
+            self._seq, self._held = message.seq, message.held | message.pressed
+
+    def control(self, message: Control, now_s: float) -> None:
+        if message.kind == "pause":
+            self._clock.pause(now_s)
+        elif message.kind == "resume":
+            self._clock.resume(now_s)
+        elif message.kind in ("reset", "new_seed"):
+            self._resets += 1
+            if self._resets > self._epoch:
+                self._forget()  # nothing of the old epoch is shown any more
+
+    def end(self) -> None:
+        self._start = None
+        self._forget()
+
+    def close(self) -> None:
+        self._decoder = self._extrapolator = None
+        self._link.close()
+
+    # -- the way of one frame -------------------------------------------------------------------------
+
+    def seconds_until_due(self, now_s: float) -> float:
+        for latent in self._link.drain():
+            self._take(latent, now_s)
+        return self._presentation.seconds_until_due(now_s)
+
+    def step(self, now_s: float) -> None:
+        """Show what is due: choose the index, its latent, decode, send."""
+        choice = self._presentation.choose(now_s)
+        if choice is None:
+            return
+        picture = self._true_latent(choice) if choice.ahead == 0 else self._extrapolated(choice)
+        begun_s = time.monotonic()
+        assert self._decoder is not None
+        pixels = self._decoder.decode(picture.latent)
+        decode_s = time.monotonic() - begun_s
+        if not self._send(self._frame(picture, decode_s), pixels):
+            self._dropped += 1
+        self._presentation.shown(choice)
+        self._measured(decode_s + picture.extrapolate_ms / 1e3)
+
+    def _take(self, latent: Latent, now_s: float) -> None:
+        """A true latent has come: set the clock by it and keep it."""
+        if self._start is None or latent.session != self._start.session or latent.epoch < max(self._epoch, self._resets):
+            return
+        if latent.epoch > self._epoch or not self._latents:
+            self._epoch = latent.epoch
+            self._forget()
+            self._clock.start(latent.clock_index, now_s)
+        elif latent.slips != self._latents[-1].slips or self._clock.paused:
+            self._clock.set(latent.clock_index, now_s)
+        else:
+            self._clock.heard(latent.clock_index, now_s)
+        self._latents.append(latent)
+        self._presentation.arrived(latent.index, latent.stride, now_s)
+
+    def _true_latent(self, choice: Choice) -> _Picture:
+        base = next(latent for latent in self._latents if latent.index == choice.base)
+        return _Picture(choice, base, base.latent, base.seq, 0.0)
+
+    def _extrapolated(self, choice: Choice) -> _Picture:
+        known = [latent for latent in self._latents if latent.index <= choice.base]
+        begun_s = time.monotonic()
+        latent = self._extrapolator.extrapolate(
+            np.stack([one.latent for one in known]),
+            np.array([one.index for one in known], np.float32),
+            as_floats(self._held, self._spec.n_buttons),
+            float(choice.index),
+        )
+        seq = self._seq if getattr(self._extrapolator, "uses_buttons", False) else known[-1].seq
+        return _Picture(choice, known[-1], latent, seq, (time.monotonic() - begun_s) * 1e3)
+
+    def _frame(self, picture: _Picture, decode_s: float) -> Frame:
+        base, choice = picture.base, picture.choice
+        assert self._start is not None
+        hashed = hashlib.blake2b(picture.latent.tobytes(), digest_size=8).hexdigest() if self._start.record_hashes else ""
+        return Frame(
+            epoch=self._epoch,
+            index=choice.index,
+            kind="filled" if choice.ahead else "true",
+            ahead=choice.ahead,
+            step=base.step,
+            stride=base.stride,
+            lag=self._presentation.lag,
+            applied_seq=picture.seq,
+            buttons=self._held if choice.ahead else base.buttons,
+            telemetry=[value if math.isfinite(value) else 0.0 for value in base.telemetry.tolist()],
+            times=StageTimes(
+                world_ms=base.world_ms, extrapolate_ms=picture.extrapolate_ms, decode_ms=decode_s * 1e3
+            ),
+            dropped=self._dropped,
+            latent_hash=hashed,
+            width=self._spec.width,
+            height=self._spec.height,
+        )
+
+    def _measured(self, decode_s: float) -> None:
+        self._decode_s += _SMOOTHING * (decode_s - self._decode_s)
+        self._presentation.decode_s = self._decode_s
+
+    def _warm_up(self, shape: tuple[int, int, int]) -> float:
+        """Median seconds of a decode that nobody sees."""
+        assert self._decoder is not None
+        took = []
+        for _ in range(_WARM_UP_DECODES):
+            begun_s = time.monotonic()
+            self._decoder.decode(np.zeros(shape, np.float32))
+            took.append(time.monotonic() - begun_s)
+        return sorted(took)[len(took) // 2]
+
+    def _forget(self) -> None:
+        """Nothing was shown yet, in this epoch."""
+        raise NotImplementedError

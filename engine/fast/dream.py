@@ -1,0 +1,78 @@
+"""One session's dream: the world model's ring of keys and values, its clock of steps, its telemetry totals.
+
+The model itself is a callable on numpy arrays (an OpenVINO graph or a PyTorch module), so every backend dreams alike.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from engine.backend import Opening, Step
+from engine.config import WorldConfig
+from engine.models.layers import rotary
+from engine.models.telemetry import TelemetryScale
+from games import GAMES
+
+StepFunction = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray, np.ndarray]]
+EMPTY = np.float32(-1e9)
+"""Attention bias of a ring slot that holds nothing yet."""
+
+
+class Dream:
+    """See engine.backend.WorldStepper. The ring holds the last context - 1 steps, in any order: rotary keys carry their age."""
+
+    def __init__(self, game: str, config: WorldConfig, run: StepFunction) -> None:
+        self.config, self.run = config, run
+        self.scale = TelemetryScale(GAMES[game].telemetry)
+        slots = config.context - 1
+        self.ring = np.zeros(
+            (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), np.float32
+        )
+        self.bias = np.full(slots, EMPTY, np.float32)
+
+    def open(self, opening: Opening, noise_seed: int) -> None:
+        """Forget everything, fill the ring from the opening's steps."""
+        self.random = np.random.default_rng(noise_seed)
+        self.bias[:] = EMPTY
+        self.number = 0
+        before = np.concatenate((opening.telemetry[:1], opening.telemetry[:-1]))
+        told = self.scale.scaled(*map(torch.from_numpy, (opening.telemetry, before, opening.strides.astype(np.float32))))
+        self.totals = torch.from_numpy(opening.telemetry[-1].copy())
+        self.previous = self.latent = opening.latents[0]
+        for t in range(1, len(opening.latents)):
+            self.told = told[t - 1].numpy()
+            self._advance(opening.buttons[t], int(opening.strides[t]))
+            self.previous, self.latent = opening.latents[t - 1], opening.latents[t]
+        self.told = told[-1].numpy()
+
+    def step(self, buttons: np.ndarray, stride: int) -> Step:
+        """One true step. buttons [N] float32 shares; stride 1 to max_stride."""
+        latent, told = self._advance(buttons, stride)
+        self.previous, self.latent, self.told = self.latent, latent, told
+        self.totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
+        return Step(latent, self.totals.numpy())
+
+    def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        """Run the model on the latent at hand and file its keys and values; returns what it made."""
+        cos, sin = rotary(torch.tensor(self.number), self.config.head_width)
+        noise = self.random.standard_normal(self.config.noise, np.float32)
+        made, told, entries = self.run(
+            [
+                self.latent[None],
+                self.previous[None],
+                np.asarray(buttons, np.float32)[None, None],
+                np.full((1, 1), stride, np.float32),
+                np.ascontiguousarray(self.told, np.float32)[None, None],
+                np.zeros((1, 1), np.float32),
+                noise[None, None],
+                cos.numpy(),
+                sin.numpy(),
+                self.ring,
+                self.bias,
+            ]
+        )
+        slot = self.number % len(self.bias)
+        self.ring[:, :, slot], self.bias[slot] = entries, 0
+        self.number += 1
+        return made[0], told[0]

@@ -1,0 +1,119 @@
+"""The models as OpenVINO graphs: the CPU path, measured fastest there.
+
+Graphs are exported from engine/models once per set of weights and kept in the user's cache directory; later starts read
+them. Nothing is compiled by a compiler on the player's machine.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import platformdirs
+
+from engine.config import GameConfig
+from engine.fast.dream import Dream
+from engine.fast.torch_backend import SphereExtrapolator
+from engine.models.weights import load_config, weights_id
+
+
+class OpenVinoBackend:
+    """One game's models on the CPU with `threads` threads. See engine.backend.Backend."""
+
+    device = "cpu"
+    decoder_name = "cpu"
+
+    def __init__(self, game: str, directory: Path, threads: int) -> None:
+        self.game, self.directory = game, directory
+        self.config, _ = load_config(directory)
+        self.weights_id = weights_id(directory)
+        self.core = openvino.Core()
+        fast_bf16 = "BF16" in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        precision = "bf16" if fast_bf16 else "f32"
+        self.name = f"openvino-{precision}"
+        self.settings = {
+            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self.latent_shape = (self.config.world.channels, self.config.world.rows, self.config.world.columns)
+
+    def _compiled(self, part: str) -> Any:
+        path = graph_path(self.directory, self.config, part)
+        try:
+            return self.core.compile_model(self.core.read_model(path), "CPU", self.settings)
+        except RuntimeError:  # a cached graph that cannot be read: make it anew, once
+            shutil.rmtree(path.parent, ignore_errors=True)
+            path = graph_path(self.directory, self.config, part)
+            return self.core.compile_model(self.core.read_model(path), "CPU", self.settings)
+
+    def world(self) -> Dream:
+        request = self._compiled("world").create_infer_request()
+
+        def run(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            results = request.infer(arrays)
+            made, telemetry, entries = (np.array(results[i]) for i in range(3))
+            return made, telemetry, entries
+
+        return Dream(self.game, self.config.world, run)
+
+    def decoder(self) -> "OpenVinoDecoder":
+        return OpenVinoDecoder(self._compiled("decoder"))
+
+    def encoder(self) -> "OpenVinoEncoder":
+        return OpenVinoEncoder(self._compiled("encoder"))
+
+    def extrapolator(self) -> SphereExtrapolator:
+        return SphereExtrapolator()
+
+
+class OpenVinoDecoder:
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+
+    def decode(self, latent: np.ndarray) -> np.ndarray:
+        return np.array(self.request.infer([latent[None]])[0][0])
+
+
+class OpenVinoEncoder:
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        return np.stack([np.array(self.request.infer([picture[None]])[0][0]) for picture in pictures])
+
+
+def graph_path(directory: Path, config: GameConfig, part: str) -> Path:
+    """The exported graph of `part`, from the cache or made now. Raises WeightsError like load_part."""
+    folder = cache_directory() / f"{config.game}-{weights_id(directory)}-{_code_id()}"
+    path = folder / f"{part}.xml"
+    if not path.exists():
+        from engine.fast.openvino_export import export
+
+        folder.mkdir(parents=True, exist_ok=True)
+        # Written aside and renamed: two ranks may export at once, and a killed export leaves nothing half done.
+        with tempfile.TemporaryDirectory(dir=folder) as aside:
+            export(directory, config, part, Path(aside) / f"{part}.xml")
+            os.replace(Path(aside) / f"{part}.bin", folder / f"{part}.bin")
+            os.replace(Path(aside) / f"{part}.xml", path)
+    return path
+
+
+def cache_directory() -> Path:
+    """Where graphs are kept; DREAMCADE_CACHE overrides it."""
+    return Path(os.environ.get("DREAMCADE_CACHE") or platformdirs.user_cache_dir("dreamcade")) / "openvino"
+
+
+def _code_id() -> str:
+    """Changes with OpenVINO's version and with the models' code, so that a stale graph is never used."""
+    sources = [*sorted((Path(__file__).parents[1] / "models").glob("*.py")), Path(__file__).with_name("openvino_export.py")]
+    digest = hashlib.sha256(openvino.__version__.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:10]
+
+

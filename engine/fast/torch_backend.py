@@ -1,0 +1,106 @@
+"""The models in PyTorch: on CUDA in bfloat16, and on a CPU where OpenVINO is missing."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from engine.backend import Opening, Step
+from engine.fast.dream import Dream
+from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
+from engine.models.weights import load_config, load_part, weights_id
+from engine.models.world_model import Inputs, WorldModel
+from engine.models.extrapolator import extrapolate
+
+
+class TorchBackend:
+    """One game's models on `device`. See engine.backend.Backend."""
+
+    decoder_name = "cpu"
+
+    def __init__(self, game: str, directory: Path, device: str, threads: int) -> None:
+        self.game, self.directory, self.device = game, directory, device
+        self.config, _ = load_config(directory)
+        self.weights_id = weights_id(directory)
+        self.name = f"torch-{device}-" + ("bf16" if device == "cuda" else "f32")
+        self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        self.latent_shape = (self.config.world.channels, self.config.world.rows, self.config.world.columns)
+        if device == "cpu":
+            torch.set_num_threads(threads)
+
+    def _part(self, name: str) -> nn.Module:
+        return load_part(self.directory, name).to(self.device)
+
+    def world(self) -> Dream:
+        model = self._part("world")
+        assert isinstance(model, WorldModel)
+        return Dream(self.game, self.config.world, TorchStep(model, self.dtype))
+
+    def decoder(self) -> "TorchDecoder":
+        return TorchDecoder(self._part("decoder"), self.dtype)
+
+    def encoder(self) -> "TorchEncoder":
+        return TorchEncoder(self._part("encoder"))
+
+    def extrapolator(self) -> "SphereExtrapolator":
+        return SphereExtrapolator()
+
+
+class TorchStep:
+    """WorldModel.step on numpy arrays; `Dream` keeps the ring."""
+
+    def __init__(self, model: WorldModel, dtype: torch.dtype) -> None:
+        self.model, self.dtype = model, dtype
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def __call__(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        latent, previous, *conditions, cos, sin, ring, bias = (torch.from_numpy(a).to(self.device) for a in arrays)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            out = self.model.step(latent, previous, Inputs(*conditions), cos, sin, ring, bias)
+        made, telemetry, entries = (x.float().cpu().numpy() for x in out)
+        return made, telemetry, entries
+
+
+class TorchDecoder:
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        assert isinstance(model, Decoder)
+        self.model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype = dtype
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def decode(self, latent: np.ndarray) -> np.ndarray:
+        z = torch.from_numpy(latent)[None].to(self.device)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            picture = self.model(z)
+        return to_bytes(picture.float())[0].cpu().numpy()
+
+
+class TorchEncoder:
+    def __init__(self, model: nn.Module) -> None:
+        assert isinstance(model, Encoder)
+        self.model = model
+        self.device = next(model.parameters()).device
+
+    @torch.inference_mode()
+    def encode(self, pictures: np.ndarray) -> np.ndarray:
+        latents: list[Tensor] = [self.model(from_bytes(torch.from_numpy(p)[None].to(self.device))).cpu() for p in pictures]
+        return torch.cat(latents).numpy()
+
+
+class SphereExtrapolator:
+    """The gated exponential map on the last two latents; it does not look at the buttons."""
+
+    uses_buttons = False
+
+    def extrapolate(self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+        if len(latents) < 2 or time <= times[-1]:
+            return latents[-1]
+        before, newest = torch.from_numpy(latents[-2]), torch.from_numpy(latents[-1])
+        ratio = (time - float(times[-1])) / max(1.0, float(times[-1] - times[-2]))
+        return extrapolate(before, newest, min(ratio, 2.0)).numpy()
+
+
+__all__ = ["Opening", "SphereExtrapolator", "Step", "TorchBackend"]

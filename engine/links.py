@@ -1,0 +1,199 @@
+"""Latents from the world role to the decoder role: in memory when one process hosts both, over torch.distributed
+point-to-point when they are apart. The sender never waits: it keeps only the newest one while a send is pending.
+The receiver drains whatever has come.
+
+One message is one fixed-size uint8 tensor (gloo and NCCL carry it alike): header, telemetry, latent. gloo's
+point-to-point work cannot be asked whether it is complete, only waited for, so each end has a thread that waits.
+"""
+
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from engine.errors import EngineError
+
+MAX_TELEMETRY = 64
+MAX_LATENT = 256 * 10 * 15  # floats
+_HEADER = struct.Struct("<8q2d5i")
+MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
+_KEPT = 4
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A true step's result on its way to the decoder.
+
+    index: the picture's frame number; step: true steps executed in this epoch; seq, buttons: see protocol.Frame;
+    slips: times the game clock slipped; clock_index: the game clock's time when this was sent, frames; world_ms: what
+    the step took. telemetry float32 [F], units; latent float32 [C, 10, 15].
+    """
+
+    session: int
+    epoch: int
+    index: int
+    stride: int
+    step: int
+    seq: int
+    buttons: int
+    slips: int
+    clock_index: float
+    world_ms: float
+    telemetry: np.ndarray
+    latent: np.ndarray
+
+
+class LatentSender(Protocol):
+    def send(self, latent: Latent) -> None:
+        """Never waits; an unsent older one is replaced."""
+
+    def close(self) -> None: ...
+
+
+class LatentReceiver(Protocol):
+    def drain(self) -> list[Latent]:
+        """What has come since the last call, oldest first, at most the newest few."""
+
+    def close(self) -> None: ...
+
+
+class MemoryLink:
+    """Both ends in one process and one thread."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[Latent] = deque(maxlen=_KEPT)
+
+    def send(self, latent: Latent) -> None:
+        self._arrived.append(latent)
+
+    def drain(self) -> list[Latent]:
+        arrived = list(self._arrived)
+        self._arrived.clear()
+        return arrived
+
+    def close(self) -> None:
+        self._arrived.clear()
+
+
+def pack_into(buffer: np.ndarray, latent: Latent) -> None:
+    """Write one message into `buffer`, uint8 [MESSAGE_BYTES]."""
+    telemetry = np.ascontiguousarray(latent.telemetry, np.float32)
+    values = np.ascontiguousarray(latent.latent, np.float32)
+    assert telemetry.size <= MAX_TELEMETRY and values.size <= MAX_LATENT and values.ndim == 3
+    whole = (latent.session, latent.epoch, latent.index, latent.stride, latent.step, latent.seq, latent.buttons)
+    _HEADER.pack_into(
+        buffer, 0, *whole, latent.slips, latent.clock_index, latent.world_ms, telemetry.size, *values.shape, 0
+    )
+    body = np.concatenate([telemetry, values.ravel()]).view(np.uint8)
+    buffer[_HEADER.size : _HEADER.size + body.size] = body
+
+
+def unpack_from(buffer: np.ndarray) -> Latent:
+    """The message in `buffer`; its arrays are copies."""
+    *whole, clock_index, world_ms, n_telemetry, c, h, w, _ = _HEADER.unpack_from(buffer)
+    floats = buffer[_HEADER.size :].view(np.float32)
+    telemetry = floats[:n_telemetry].copy()
+    values = floats[n_telemetry : n_telemetry + c * h * w].reshape(c, h, w).copy()
+    return Latent(*whole, clock_index, world_ms, telemetry, values)
+
+
+class DistributedSender:
+    """World's end: one latent on its way, the newest one waiting in a slot."""
+
+    def __init__(self, to_rank: int) -> None:
+        import torch
+
+        self._to_rank = to_rank
+        self._buffer = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
+        self._newest: Latent | None = None
+        self._ready = threading.Condition()
+        self._closed = False
+        threading.Thread(target=self._run, daemon=True, name="latent-sender").start()
+
+    def send(self, latent: Latent) -> None:
+        with self._ready:
+            self._newest = latent
+            self._ready.notify()
+
+    def close(self) -> None:
+        with self._ready:
+            self._closed = True
+            self._ready.notify()
+
+    def _run(self) -> None:
+        import torch.distributed as dist
+
+        while (latent := self._next()) is not None:
+            pack_into(self._buffer.numpy(), latent)
+            try:
+                work = dist.isend(self._buffer, self._to_rank)
+                assert work is not None
+                work.wait()
+            except RuntimeError:  # the decoder rank is gone; the supervisor ends us too
+                return
+
+    def _next(self) -> Latent | None:
+        with self._ready:
+            self._ready.wait_for(lambda: self._newest is not None or self._closed)
+            latent, self._newest = self._newest, None
+            return None if self._closed else latent
+
+
+class DistributedReceiver:
+    """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes readable
+    when something has come."""
+
+    BROKEN_S = 3.0  # by then the supervisor should have ended us, if the other rank died
+
+    def __init__(self, from_rank: int) -> None:
+        import torch
+
+        self._from_rank = from_rank
+        self._buffers = [torch.zeros(MESSAGE_BYTES, dtype=torch.uint8) for _ in range(2)]
+        self._arrived: deque[Latent] = deque(maxlen=_KEPT)
+        self._broken_s: float | None = None
+        self.wake, self._waker = socket.socketpair()
+        self.wake.setblocking(False)
+        self._waker.setblocking(False)
+        threading.Thread(target=self._run, daemon=True, name="latent-receiver").start()
+
+    def drain(self) -> list[Latent]:
+        """Raises EngineError when the link has been broken for a while."""
+        try:
+            self.wake.recv(4096)
+        except BlockingIOError:
+            pass
+        if self._broken_s is not None and time.monotonic() - self._broken_s > self.BROKEN_S:
+            raise EngineError("the link to the world rank is broken: start the engine again")
+        arrived = []
+        while self._arrived:
+            arrived.append(self._arrived.popleft())
+        return arrived
+
+    def close(self) -> None:
+        self.wake.close()
+
+    def _run(self) -> None:
+        import torch.distributed as dist
+
+        try:
+            pending = dist.irecv(self._buffers[0], self._from_rank)
+            while pending is not None:
+                pending.wait()
+                self._buffers.reverse()
+                pending = dist.irecv(self._buffers[0], self._from_rank)
+                self._arrived.append(unpack_from(self._buffers[1].numpy()))
+                self._notify()
+        except RuntimeError:  # the world rank is gone
+            self._broken_s = time.monotonic()
+
+    def _notify(self) -> None:
+        try:
+            self._waker.send(b"!")
+        except OSError:  # full: the reader is awake anyway; closed: it is gone
+            pass

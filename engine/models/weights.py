@@ -1,0 +1,117 @@
+"""Weights on disk: safetensors, int8 with one scale per output channel, checksums in config.json. Nothing is unpickled.
+
+A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one safetensors
+file per part: encoder, decoder, world. Matrices and convolutions are int8 `name` with float32 `name.scale`; everything else
+is float32.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from engine.config import ConfigError, GameConfig
+from engine.models.autoencoder import Decoder, Encoder
+from engine.models.world_model import WorldModel
+
+PARTS = ("encoder", "decoder", "world")
+SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
+_ADVICE = "reinstall dreamcade, or name a good directory with --weights"
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used; the text says which and what to do."""
+
+
+def build(config: GameConfig, part: str) -> nn.Module:
+    """An untrained model of `config` for one of PARTS."""
+    if part == "world":
+        return WorldModel(config.world)
+    return (Encoder if part == "encoder" else Decoder)(config.autoencoder)
+
+
+def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
+    """The game's config and its files' checksums. Raises WeightsError."""
+    path = directory / "config.json"
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        files = data.pop("files")
+        if not (isinstance(files, dict) and all(isinstance(v, str) for v in files.values())):
+            raise ConfigError("'files' must map file names to sha256 sums")
+        return GameConfig.from_json(data), files
+    except FileNotFoundError:
+        raise WeightsError(f"no weights in {directory}: {path.name} is missing; {_ADVICE}") from None
+    except (KeyError, AttributeError, ValueError) as error:  # ConfigError and JSON errors are ValueErrors
+        raise WeightsError(f"{path} cannot be used: {error}; {_ADVICE}") from None
+
+
+def load_part(directory: Path, part: str) -> nn.Module:
+    """The trained model of one part, in eval mode, float32. Raises WeightsError."""
+    config, files = load_config(directory)
+    path = directory / f"{part}.safetensors"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"{path} is missing; {_ADVICE}") from None
+    if hashlib.sha256(data).hexdigest() != files.get(path.name):
+        raise WeightsError(f"{path} is truncated or altered: its checksum is not the one in config.json; {_ADVICE}")
+    model = build(config, part)
+    try:
+        model.load_state_dict(_from_int8(load(data)))
+    except (SafetensorError, RuntimeError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise WeightsError(f"{path} does not fit the shapes in config.json ({first}); {_ADVICE}") from None
+    return model.eval().requires_grad_(False)
+
+
+def weights_id(directory: Path) -> str:
+    """First 12 hex digits of a checksum over config.json, which holds the files' checksums."""
+    try:
+        return hashlib.sha256((directory / "config.json").read_bytes()).hexdigest()[:12]
+    except FileNotFoundError:
+        raise WeightsError(f"no weights in {directory}; {_ADVICE}") from None
+
+
+def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> None:
+    """Write the given parts (int8) and config.json; parts not given stay as they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for part, model in models.items():
+        (directory / f"{part}.safetensors").write_bytes(save(_to_int8(model.state_dict())))
+    files = {
+        f"{part}.safetensors": hashlib.sha256(path.read_bytes()).hexdigest()
+        for part in PARTS
+        if (path := directory / f"{part}.safetensors").exists()
+    }
+    text = json.dumps({**config.to_json(), "files": files}, indent=2)
+    (directory / "config.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    out = {}
+    for name, value in state.items():
+        value = value.float().contiguous()
+        if value.ndim < 2 or value.numel() < 4096:
+            out[name] = value
+            continue
+        scale = value.abs().flatten(1).amax(1).clamp(min=1e-8) / 127
+        shaped = scale.view(-1, *[1] * (value.ndim - 1))
+        out[name] = (value / shaped).round().clamp(-127, 127).to(torch.int8)
+        out[f"{name}.scale"] = scale
+    return out
+
+
+def _from_int8(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+    out = {}
+    for name, value in stored.items():
+        if name.endswith(".scale") and name.removesuffix(".scale") in stored:
+            continue
+        scale = stored.get(f"{name}.scale") if value.dtype == torch.int8 else None
+        if scale is not None:
+            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+        out[name] = value.float()
+    return out

@@ -1,0 +1,101 @@
+"""Which picture is shown next: a true frame at its own index, or one filled in between. Pure logic.
+
+In the way of one frame: latents arrive from the world, the clock says which index is due, `choose` says what to
+decode for it. Indices never decrease; a filled frame reaches at most 2 x stride beyond the newest true one.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+
+from engine.clock import FPS, GameClock, LagChooser
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Show `index`: the true frame of that index, or one extrapolated from the true frame `base` < index."""
+
+    index: int
+    base: int
+
+    @property
+    def ahead(self) -> int:
+        return self.index - self.base
+
+    @property
+    def kind(self) -> str:
+        return "filled" if self.ahead else "true"
+
+
+class Presentation:
+    """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller."""
+
+    KEPT = 4  # newest true frames
+
+    def __init__(self, clock: GameClock, lag: LagChooser) -> None:
+        self._clock, self._lag = clock, lag
+        self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
+        self._shown = -1
+        self._shown_true = True
+        self.decode_s = 0.0
+
+    @property
+    def lag(self) -> int:
+        return self._lag.lag
+
+    def arrived(self, index: int, stride: int, now_s: float) -> None:
+        """The true latent of `index` is here."""
+        self._trues.append((index, stride))
+        if index and not self._clock.paused:
+            self._lag.observe(self._clock.index(now_s) - index + self.decode_s * FPS)
+
+    def choose(self, now_s: float) -> Choice | None:
+        """What to decode now; None when nothing is due.
+
+        The index is the one due when the decode will be done. A true frame goes first, and a little early rather
+        than late: where a decode takes longer than a frame, filling in before it would push it back.
+        """
+        due = self._due(now_s)
+        true = self._unshown_true()
+        if true is not None:
+            early = true - due
+            if early <= 0 or early < self.decode_s * FPS or self._clock.paused:
+                return Choice(true, true)
+        if (base := self._base(due)) is None or self._clock.paused:
+            return None
+        index = min(due, base[0] + self._reach(base[1]))
+        return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
+
+    def shown(self, choice: Choice) -> None:
+        self._shown, self._shown_true = choice.index, choice.ahead == 0
+
+    def seconds_until_due(self, now_s: float) -> float:
+        """Until `choose` has something, as far as the clock alone decides; a new latent may come first."""
+        if self.choose(now_s) is not None:
+            return 0.0
+        if self._clock.paused or not self._trues:
+            return math.inf
+        index, stride = self._trues[-1]
+        if self._unshown_true() is None and self._shown >= index + self._reach(stride):
+            return math.inf
+        wanted = max(self._shown, self._trues[0][0]) + 1
+        return max(0.0005, self._clock.seconds_until(wanted + self.lag, now_s) - self.decode_s)
+
+    def _due(self, now_s: float) -> int:
+        decode = 0.0 if self._clock.paused else self.decode_s * FPS
+        return math.floor(self._clock.index(now_s) + decode - self.lag + 1e-6)
+
+    def _unshown_true(self) -> int | None:
+        """The newest true frame that may still be shown; one whose index was only filled in replaces that."""
+        index = self._trues[-1][0] if self._trues else -1
+        fresh = index > self._shown or (index == self._shown and not self._shown_true)
+        return index if index >= 0 and fresh else None
+
+    def _base(self, due: int) -> tuple[int, int] | None:
+        """The newest true frame before `due`."""
+        return next((true for true in reversed(self._trues) if true[0] < due), None)
+
+    def _reach(self, stride: int) -> int:
+        """Frames that may be filled in beyond a true one. Where true frames always come later than the largest lag
+        allows, stop before the next one, so that it can still be shown at its own index."""
+        return stride - 1 if self._lag.saturated else 2 * stride

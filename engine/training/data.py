@@ -1,0 +1,176 @@
+"""Training data straight from the simulators, on the GPU: nothing is stored, nothing waits.
+
+`Simulation` runs a batch of worlds under scripted drivers; `FramePool` keeps rendered pictures for the autoencoder,
+`ClipBank` latents of consecutive steps for the world model. Both are refreshed all the time, so no batch is seen for long.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from engine.models.autoencoder import Encoder, from_bytes
+from engine.models.telemetry import TelemetryScale
+from games import GAMES, TRAIN_SEEDS, simulator
+
+LIFETIME_FRAMES = (240, 2400)
+"""A world is replaced by a new seed after a while within this range."""
+
+
+class Simulation:
+    """B worlds of one game and the drivers that play them, on `device`; seeds are drawn from `seeds`, in order."""
+
+    def __init__(self, game: str, batch: int, device: str, seeds: range = TRAIN_SEEDS, offset: int = 0) -> None:
+        self.spec, self.batch, self.device = GAMES[game], batch, device
+        self.seeds, self.next_seed = seeds, offset
+        self.module = simulator(game)
+        first = self._draw(batch)
+        self.world = self.module.World(first, device=device)
+        self.drivers = self.module.Drivers(first, device=device)
+        self.age = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.lifetime = torch.randint(1, LIFETIME_FRAMES[1], (batch,), device=device)
+        self.bits = torch.tensor([int(b) for b in self.spec.buttons], device=device)
+
+    def advance(self, strides: Tensor, max_stride: int) -> Tensor:
+        """Each world by its own number of frames, int64 [B] in 0..max_stride. Returns the share of those frames each
+        button was held, float32 [B, N]."""
+        held = torch.zeros(self.batch, len(self.bits), device=self.device)
+        for frame in range(max_stride):
+            active = frame < strides
+            buttons = self.drivers.act(self.world)
+            self.world.step(buttons, active)
+            held += ((buttons[:, None] & self.bits) != 0) * active[:, None]
+        self.age += strides
+        return held / strides.clamp(min=1)[:, None]
+
+    def replace_old(self) -> Tensor:
+        """Restart worlds whose time is over, with new seeds. Returns which, bool [B]."""
+        old = self.age >= self.lifetime
+        if bool(old.any()):
+            self.world.restart(old, self._draw(self.batch))
+            self.age = torch.where(old, 0, self.age)
+            fresh = torch.randint(*LIFETIME_FRAMES, (self.batch,), device=self.device)
+            self.lifetime = torch.where(old, fresh, self.lifetime)
+        return old
+
+    def _draw(self, count: int) -> Tensor:
+        numbers = (torch.arange(count) + self.next_seed) % len(self.seeds)
+        self.next_seed += count
+        return (numbers + self.seeds.start).to(self.device)
+
+
+class FramePool:
+    """P rendered pictures and their class maps, uint8 [P, 480, 720, 3] and [P, 480, 720]; `refresh` replaces B of them."""
+
+    def __init__(self, simulation: Simulation, size: int, stride: int = 8) -> None:
+        self.simulation, self.stride = simulation, stride
+        spec, device = simulation.spec, simulation.device
+        self.pictures = torch.empty(size, spec.height, spec.width, 3, dtype=torch.uint8, device=device)
+        self.classes = torch.empty(size, spec.height, spec.width, dtype=torch.uint8, device=device)
+        self.cursor = self.filled = 0
+
+    def refresh(self) -> None:
+        """Play on for `stride` frames, render every world once."""
+        sim = self.simulation
+        sim.replace_old()
+        sim.advance(torch.full((sim.batch,), self.stride, device=sim.device), self.stride)
+        pictures, classes = sim.world.render_classes()
+        where = (torch.arange(sim.batch, device=sim.device) + self.cursor) % len(self.pictures)
+        self.pictures[where], self.classes[where] = pictures, classes
+        self.cursor = (self.cursor + sim.batch) % len(self.pictures)
+        self.filled = min(self.filled + sim.batch, len(self.pictures))
+
+    def sample(self, count: int, height: int = 480, width: int = 720) -> tuple[Tensor, Tensor]:
+        """Random windows: float [count, 3, height, width] in 0..1 and class maps uint8 [count, height, width]."""
+        device = self.pictures.device
+        which = torch.randint(self.filled, (count, 1, 1), device=device)
+        ys = torch.randint(480 - height + 1, (count, 1, 1), device=device) + torch.arange(height, device=device)[:, None]
+        xs = torch.randint(720 - width + 1, (count, 1, 1), device=device) + torch.arange(width, device=device)
+        return from_bytes(self.pictures[which, ys, xs]), self.classes[which, ys, xs]
+
+
+@dataclass(frozen=True)
+class Clips:
+    """B clips of T + 2 consecutive steps. latents [B, T+2, C, 10, 15]; step t's conditions, on the way from latent t to
+    t + 1, are buttons[:, t + 1], strides[:, t + 1]; telemetry [B, T+2, F] scaled; weights [B, T+2, 10, 15], larger where small
+    important things are."""
+
+    latents: Tensor
+    buttons: Tensor
+    strides: Tensor
+    telemetry: Tensor
+    weights: Tensor
+
+
+class ClipBank:
+    """A ring of the last `length` steps of B worlds as latents; clips are windows of it that cross no restart.
+
+    strides are drawn from `strides`, mixed within clips; a third of the time a world keeps one stride for a while.
+    """
+
+    def __init__(self, simulation: Simulation, encoder: Encoder, channels: int, length: int, max_stride: int = 8) -> None:
+        sim = self.simulation = simulation
+        self.encoder, self.length, self.max_stride = encoder, length, max_stride
+        self.scale = TelemetryScale(sim.spec.telemetry)
+        shape, device = (sim.batch, length), sim.device
+        self.latents = torch.zeros(*shape, channels, 10, 15, dtype=torch.bfloat16, device=device)
+        self.buttons = torch.zeros(*shape, sim.spec.n_buttons, device=device)
+        self.strides = torch.zeros(shape, dtype=torch.int64, device=device)
+        self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
+        self.weights = torch.zeros(*shape, 10, 15, device=device)
+        self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
+        self.habit = torch.randint(1, max_stride + 1, (sim.batch,), device=device)
+        self.count = 0
+        self.last_telemetry = sim.world.telemetry()
+
+    @torch.no_grad()
+    def advance(self) -> None:
+        """One step of every world: play, render, encode, store."""
+        sim, slot = self.simulation, self.count % self.length
+        restarted = sim.replace_old()
+        before = torch.where(restarted[:, None], sim.world.telemetry(), self.last_telemetry)
+        strides = self._strides()
+        held = sim.advance(strides, self.max_stride)
+        pictures, classes = sim.world.render_classes()
+        now = sim.world.telemetry()
+        self.latents[:, slot] = encode_all(self.encoder, pictures).to(torch.bfloat16)
+        self.buttons[:, slot], self.strides[:, slot] = held, strides
+        self.telemetry[:, slot] = self.scale.scaled(now, before, strides)
+        self.weights[:, slot] = token_weights(classes)
+        self.fresh[:, slot] = restarted
+        self.last_telemetry = now
+        self.count += 1
+
+    def sample(self, count: int, steps: int) -> Clips:
+        """count clips of steps + 2 latents."""
+        device, span = self.latents.device, steps + 2
+        available = min(self.count, self.length)
+        assert available >= span, "the bank holds fewer steps than a clip"
+        tries = 4 * count
+        worlds = torch.randint(self.simulation.batch, (tries,), device=device)
+        starts = torch.randint(available - span + 1, (tries,), device=device) + (self.count - available)
+        slots = (starts[:, None] + torch.arange(span, device=device)) % self.length
+        broken = self.fresh[worlds[:, None], slots][:, 1:].any(1)
+        best = broken.to(torch.int8).argsort(stable=True)[:count]
+        at = (worlds[best, None], slots[best])
+        return Clips(
+            self.latents[at].float(), self.buttons[at], self.strides[at].float(), self.telemetry[at], self.weights[at]
+        )
+
+    def _strides(self) -> Tensor:
+        device, batch = self.latents.device, self.simulation.batch
+        change = torch.rand(batch, device=device) < 0.05
+        self.habit = torch.where(change, torch.randint(1, self.max_stride + 1, (batch,), device=device), self.habit)
+        free = torch.randint(1, self.max_stride + 1, (batch,), device=device)
+        return torch.where(torch.rand(batch, device=device) < 0.35, free, self.habit)
+
+
+def encode_all(encoder: Encoder, pictures: Tensor, at_once: int = 64) -> Tensor:
+    """uint8 [B, 480, 720, 3] -> latents [B, C, 10, 15], in bites of a fixed size (one compiled shape)."""
+    return torch.cat([encoder(from_bytes(part)).float() for part in pictures.split(at_once)])
+
+
+def token_weights(classes: Tensor) -> Tensor:
+    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1, up to 5 where a token is full of small important things."""
+    important = (classes > 0).float().unflatten(2, (15, 48)).unflatten(1, (10, 48)).mean((2, 4))
+    return 1 + 4 * (important * 4).clamp(max=1)

@@ -1,0 +1,168 @@
+"""The world role: buttons -> latent, one true step each time a button window closes.
+
+In the way of one frame: inputs come from the gateway, each step's latent and telemetry go to the decoder role
+over a link that never makes this role wait.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from engine.backend import Opening, Step, WorldStepper
+from engine.clock import FPS, GameClock, StepPace
+from engine.inner import Begin, Control, Input, Opened, Start
+from engine.links import Latent, LatentSender
+from engine.models_at_hand import ModelsAtHand
+from engine.opening import make_opening
+from engine.session import NO_INPUT, ButtonTimeline, Window
+from games import GAMES
+
+_FIRST_STRIDE = 4
+_WARM_UP_STEPS = 3
+
+Report = Callable[[str, float], None]
+
+
+class WorldRole:
+    """One session's world model. decode_s: measured time of a decode on the same cores, 0 when it has its own."""
+
+    name = "world"
+
+    def __init__(self, models: ModelsAtHand, link: LatentSender, decode_s: Callable[[], float], report: Report) -> None:
+        self._models, self._link, self._decode_s, self._report = models, link, decode_s, report
+        self._stepper: WorldStepper | None = None
+        self._clock = GameClock()
+        self._pace = StepPace()
+        self._openings: dict[tuple[str, int, int], Opening] = {}
+
+    # -- a session ------------------------------------------------------------------------------------
+
+    def open(self, start: Start) -> Opened:
+        """Load the models if they are not, dream the opening, measure a step. Raises WeightsError."""
+        self._start, self._spec, self._epoch = start, GAMES[start.game], 0
+        self._clock, self._timeline = GameClock(), ButtonTimeline(GAMES[start.game].n_buttons)
+        self._report("loading the world model", 0.3)
+        backend = self._models.backend(start.game)
+        self._stepper = self._models.part("world", backend.world)
+        self._pace = StepPace(start.stride, smallest=getattr(backend, "min_stride", 1))
+        self._seed = start.seed
+        self._open_dream(start.stride or _FIRST_STRIDE)
+        self._warm_up(start.stride or _FIRST_STRIDE)
+        return Opened(
+            session=start.session,
+            role=self.name,
+            cost_frames=self._pace.step_s * FPS,
+            stride=self._pace.stride,
+            device=backend.device,
+            backend=backend.name,
+            weights=backend.weights_id,
+        )
+
+    def begin(self, begin: Begin, now_s: float) -> None:
+        self._begin_epoch(now_s)
+
+    def input(self, message: Input, now_s: float) -> None:
+        self._timeline.record(message.seq, message.held, message.pressed, self._clock.index(now_s))
+
+    def control(self, message: Control, now_s: float) -> None:
+        if message.kind == "pause":
+            self._clock.pause(now_s)
+        elif message.kind == "resume":
+            self._clock.resume(now_s)
+        elif message.kind == "step" and self._clock.paused:
+            self._clock.set(self._window_end, now_s)  # the window closes now; `step` is due
+        elif message.kind in ("reset", "new_seed"):
+            self._seed = message.seed if message.kind == "new_seed" else self._seed
+            self._epoch += 1
+            self._timeline.restart()
+            self._open_dream(self._pace.stride)
+            self._begin_epoch(time.monotonic())
+
+    def end(self) -> None:
+        self._clock = GameClock()
+
+    def close(self) -> None:
+        self._stepper = None
+        self._link.close()
+
+    # -- the way of one frame -------------------------------------------------------------------------
+
+    def seconds_until_due(self, now_s: float) -> float:
+        return self._clock.seconds_until(self._window_end, now_s)
+
+    def step(self, now_s: float) -> None:
+        """One true step: close the window, dream it, pass it on, keep pace."""
+        window = self._timeline.close(self._window_end)
+        result, took_s = self._dream(window)
+        self._steps += 1
+        self._link.send(self._latent(window, result, took_s))
+        self._keep_pace(window, took_s)
+
+    def _dream(self, window: Window) -> tuple[Step, float]:
+        assert self._stepper is not None
+        begun_s = time.monotonic()
+        step = self._stepper.step(window.share, window.end - window.begin)
+        return step, time.monotonic() - begun_s
+
+    def _latent(self, window: Window, result: Step, took_s: float) -> Latent:
+        return Latent(
+            session=self._start.session,
+            epoch=self._epoch,
+            index=window.end,
+            stride=window.end - window.begin,
+            step=self._steps,
+            seq=window.seq,
+            buttons=window.mask,
+            slips=self._slips,
+            clock_index=self._clock.index(time.monotonic()),
+            world_ms=took_s * 1e3,
+            telemetry=result.telemetry,
+            latent=result.latent,
+        )
+
+    def _keep_pace(self, window: Window, took_s: float) -> None:
+        """Choose where the next window ends; let the clock slip when nothing else helps."""
+        now_s = time.monotonic()
+        self._pace.observe(took_s)
+        self._window_end = window.end + self._pace.choose(self._decode_s(), now_s)
+        if (slipped := self._pace.slip_to(self._clock.index(now_s), self._window_end)) is not None:
+            self._clock.set(slipped, now_s)
+            self._slips += 1
+
+    # -- beginnings -----------------------------------------------------------------------------------
+
+    def _begin_epoch(self, now_s: float) -> None:
+        """Show the opening's last frame as index 0 and let game time run."""
+        self._steps = self._slips = 0
+        self._window_end = self._pace.stride
+        self._clock.start(0.0, now_s)
+        nothing = Window(0, 0, np.zeros(self._spec.n_buttons, np.float32), 0, NO_INPUT)
+        last = Step(self._opening.latents[-1], self._opening.telemetry[-1])
+        self._link.send(self._latent(nothing, last, 0.0))
+
+    def _open_dream(self, stride: int) -> None:
+        assert self._stepper is not None
+        key = (self._start.game, self._seed, stride)
+        if key not in self._openings:
+            self._report("starting the world", 0.8)
+            self._openings = {key: self._make_opening(stride)}  # the newest is enough: a reset asks for it again
+        self._opening = self._openings[key]
+        self._stepper.open(self._opening, noise_seed=self._seed)
+
+    def _make_opening(self, stride: int) -> Opening:
+        backend = self._models.backend(self._start.game)
+        encoder: Any = self._models.part("encoder", backend.encoder)
+        return make_opening(self._models.world_class(self._start.game), self._spec, encoder, self._seed, stride)
+
+    def _warm_up(self, stride: int) -> None:
+        """A few steps that nobody sees, for the first stride and lag; then the dream from its beginning."""
+        assert self._stepper is not None
+        self._report("warming up", 0.9)
+        for _ in range(_WARM_UP_STEPS):
+            begun_s = time.monotonic()
+            self._stepper.step(np.zeros(self._spec.n_buttons, np.float32), stride)
+            self._pace.observe(time.monotonic() - begun_s)
+        self._pace.choose(self._decode_s(), time.monotonic())
+        self._stepper.open(self._opening, noise_seed=self._seed)
