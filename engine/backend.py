@@ -35,8 +35,9 @@ class Step:
 class WorldStepper(Protocol):
     """The world model with its key-value cache: one session's dream."""
 
-    def open(self, opening: Opening, noise_seed: int) -> None:
-        """Forget everything, fill the cache from `opening`."""
+    def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
+        """Forget everything, fill the cache from `opening` (T >= 2). Returns what the model expected of each of its
+        steps from the true one before, [T - 1, C, 10, 15]."""
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
         """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8."""

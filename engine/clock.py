@@ -31,10 +31,6 @@ class GameClock:
         """Jump to `index`; running or paused stays as it is."""
         self._index, self._since_s = index, now_s
 
-    def start(self, index: float, now_s: float) -> None:
-        self.set(index, now_s)
-        self.paused = False
-
     def pause(self, now_s: float) -> None:
         self.set(self.index(now_s), now_s)
         self.paused = True

@@ -39,6 +39,7 @@ class _Picture:
     base: Latent
     latent: np.ndarray
     seq: int
+    buttons: int
     extrapolate_ms: float
 
 
@@ -50,7 +51,8 @@ class DecoderRole:
         self._decoder: FrameDecoder | None = None
         self._extrapolator: Any = None
         self._start: Start | None = None
-        self._forget()
+        self._decode_s = 0.0
+        self._reset_all()
 
     @property
     def decode_s(self) -> float:
@@ -71,10 +73,9 @@ class DecoderRole:
         backend = self._models.backend(start.game)
         self._decoder = self._models.part("decoder", backend.decoder)
         self._extrapolator = self._models.part("extrapolator", backend.extrapolator)
-        self._start, self._spec, self._epoch, self._lag = start, GAMES[start.game], 0, 0
-        self._seq, self._held = NO_INPUT, 0
+        self._start, self._spec = start, GAMES[start.game]
         self._decode_s = self._warm_up(backend.latent_shape)
-        self._forget()
+        self._reset_all()
         return Opened(
             session=start.session, role=self.name, cost_frames=self._decode_s * FPS, decoder=backend.decoder_name
         )
@@ -85,21 +86,25 @@ class DecoderRole:
 
     def input(self, message: Input, now_s: float) -> None:
         if message.seq > self._seq:
-            self._seq, self._held = message.seq, message.held | message.pressed
+            self._seq, self._held = message.seq, message.held
+            self._tapped |= message.pressed
 
     def control(self, message: Control, now_s: float) -> None:
         if message.kind == "pause":
+            self._paused = True
             self._clock.pause(now_s)
         elif message.kind == "resume":
+            self._paused = False
             self._clock.resume(now_s)
         elif message.kind in ("reset", "new_seed"):
             self._resets += 1
             if self._resets > self._epoch:
+                self._lag = self._presentation.lag
                 self._forget()  # nothing of the old epoch is shown any more
 
     def end(self) -> None:
         self._start = None
-        self._forget()
+        self._reset_all()
 
     def close(self) -> None:
         self._decoder = self._extrapolator = None
@@ -129,22 +134,28 @@ class DecoderRole:
 
     def _take(self, latent: Latent, now_s: float) -> None:
         """A true latent has come: set the clock by it and keep it."""
-        if self._start is None or latent.session != self._start.session or latent.epoch < max(self._epoch, self._resets):
+        if self._start is None or latent.session != self._start.session:
+            return
+        if latent.epoch < max(self._epoch, self._resets):
             return
         if latent.epoch > self._epoch or not self._latents:
-            self._epoch = latent.epoch
+            self._epoch, self._lag = latent.epoch, self._presentation.lag
             self._forget()
-            self._clock.start(latent.clock_index, now_s)
+            self._clock.set(latent.clock_index, now_s)
+            if not self._paused:
+                self._clock.resume(now_s)
         elif latent.slips != self._latents[-1].slips or self._clock.paused:
             self._clock.set(latent.clock_index, now_s)
         else:
             self._clock.heard(latent.clock_index, now_s)
+        if latent.seq >= self._seq:
+            self._tapped = 0  # the dream itself knows of it now
         self._latents.append(latent)
         self._presentation.arrived(latent.index, latent.stride, now_s)
 
     def _true_latent(self, choice: Choice) -> _Picture:
         base = next(latent for latent in self._latents if latent.index == choice.base)
-        return _Picture(choice, base, base.latent, base.seq, 0.0)
+        return _Picture(choice, base, base.latent, base.seq, base.buttons, 0.0)
 
     def _extrapolated(self, choice: Choice) -> _Picture:
         known = [latent for latent in self._latents if latent.index <= choice.base]
@@ -152,11 +163,13 @@ class DecoderRole:
         latent = self._extrapolator.extrapolate(
             np.stack([one.latent for one in known]),
             np.array([one.index for one in known], np.float32),
-            as_floats(self._held, self._spec.n_buttons),
+            as_floats(self._held | self._tapped, self._spec.n_buttons),
             float(choice.index),
         )
-        seq = self._seq if getattr(self._extrapolator, "uses_buttons", False) else known[-1].seq
-        return _Picture(choice, known[-1], latent, seq, (time.monotonic() - begun_s) * 1e3)
+        took_ms = (time.monotonic() - begun_s) * 1e3
+        if getattr(self._extrapolator, "uses_buttons", False):
+            return _Picture(choice, known[-1], latent, self._seq, self._held | self._tapped, took_ms)
+        return _Picture(choice, known[-1], latent, known[-1].seq, known[-1].buttons, took_ms)
 
     def _frame(self, picture: _Picture, decode_s: float) -> Frame:
         base, choice = picture.base, picture.choice
@@ -171,7 +184,7 @@ class DecoderRole:
             stride=base.stride,
             lag=self._presentation.lag,
             applied_seq=picture.seq,
-            buttons=self._held if choice.ahead else base.buttons,
+            buttons=picture.buttons,
             telemetry=[value if math.isfinite(value) else 0.0 for value in base.telemetry.tolist()],
             times=StageTimes(
                 world_ms=base.world_ms, extrapolate_ms=picture.extrapolate_ms, decode_ms=decode_s * 1e3
@@ -196,6 +209,16 @@ class DecoderRole:
             took.append(time.monotonic() - begun_s)
         return sorted(took)[len(took) // 2]
 
+    def _reset_all(self) -> None:
+        """A session begins."""
+        self._epoch = self._resets = self._lag = 0
+        self._seq, self._held, self._tapped, self._paused = NO_INPUT, 0, 0, False
+        self._forget()
+
     def _forget(self) -> None:
-        """Nothing was shown yet, in this epoch."""
-        raise NotImplementedError
+        """An epoch begins: nothing has come, nothing was shown."""
+        self._clock = FollowedClock()
+        self._latents: deque[Latent] = deque(maxlen=Presentation.KEPT)
+        self._presentation = Presentation(self._clock, LagChooser(self._lag))
+        self._presentation.decode_s = self._decode_s
+        self._dropped = 0

@@ -36,7 +36,6 @@ class Presentation:
         self._clock, self._lag = clock, lag
         self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
         self._shown = -1
-        self._shown_true = True
         self.decode_s = 0.0
 
     @property
@@ -67,7 +66,7 @@ class Presentation:
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
 
     def shown(self, choice: Choice) -> None:
-        self._shown, self._shown_true = choice.index, choice.ahead == 0
+        self._shown = choice.index
 
     def seconds_until_due(self, now_s: float) -> float:
         """Until `choose` has something, as far as the clock alone decides; a new latent may come first."""
@@ -86,10 +85,9 @@ class Presentation:
         return math.floor(self._clock.index(now_s) + decode - self.lag + 1e-6)
 
     def _unshown_true(self) -> int | None:
-        """The newest true frame that may still be shown; one whose index was only filled in replaces that."""
+        """The newest true frame's index, if it can still be shown."""
         index = self._trues[-1][0] if self._trues else -1
-        fresh = index > self._shown or (index == self._shown and not self._shown_true)
-        return index if index >= 0 and fresh else None
+        return index if index > self._shown else None
 
     def _base(self, due: int) -> tuple[int, int] | None:
         """The newest true frame before `due`."""

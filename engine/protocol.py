@@ -184,6 +184,21 @@ def unpack_to_engine(part: bytes | memoryview) -> ToEngine:
     return message
 
 
+class _AnyHello(msgspec.Struct, tag="Hello"):
+    version: int
+
+
+_any_hello = msgspec.msgpack.Decoder(_AnyHello)
+
+
+def hello_version(part: bytes | memoryview) -> int | None:
+    """The version in a Hello of any version, whatever else it holds; None if it is no Hello. Never raises."""
+    try:
+        return _decode(_any_hello, _split(part)[0]).version
+    except ProtocolError:
+        return None
+
+
 def unpack_to_client(part: bytes | memoryview) -> tuple[ToClient, memoryview]:
     """An engine's message and its pixels (empty unless a Frame, then exactly H*W*3 bytes). Raises ProtocolError."""
     header, body = _split(part)

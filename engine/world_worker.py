@@ -62,6 +62,7 @@ class WorldRole:
 
     def begin(self, begin: Begin, now_s: float) -> None:
         self._begin_epoch(now_s)
+        self._clock.resume(now_s)
 
     def input(self, message: Input, now_s: float) -> None:
         self._timeline.record(message.seq, message.held, message.pressed, self._clock.index(now_s))
@@ -134,10 +135,10 @@ class WorldRole:
     # -- beginnings -----------------------------------------------------------------------------------
 
     def _begin_epoch(self, now_s: float) -> None:
-        """Show the opening's last frame as index 0 and let game time run."""
+        """The opening's last frame is index 0; game time begins there, paused if it was."""
         self._steps = self._slips = 0
         self._window_end = self._pace.stride
-        self._clock.start(0.0, now_s)
+        self._clock.set(0.0, now_s)
         nothing = Window(0, 0, np.zeros(self._spec.n_buttons, np.float32), 0, NO_INPUT)
         last = Step(self._opening.latents[-1], self._opening.telemetry[-1])
         self._link.send(self._latent(nothing, last, 0.0))

@@ -31,8 +31,9 @@ class Dream:
         )
         self.bias = np.full(slots, EMPTY, np.float32)
 
-    def open(self, opening: Opening, noise_seed: int) -> None:
-        """Forget everything, fill the ring from the opening's steps."""
+    def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
+        """Forget everything, fill the ring from the opening's steps. Returns what was expected of each of them from the true
+        one before, [T - 1, C, H, W]: the next step's quality can be read off it."""
         self.random = np.random.default_rng(noise_seed)
         self.bias[:] = EMPTY
         self.number = 0
@@ -40,11 +41,13 @@ class Dream:
         told = self.scale.scaled(*map(torch.from_numpy, (opening.telemetry, before, opening.strides.astype(np.float32))))
         self.totals = torch.from_numpy(opening.telemetry[-1].copy())
         self.previous = self.latent = opening.latents[0]
+        expected = []
         for t in range(1, len(opening.latents)):
             self.told = told[t - 1].numpy()
-            self._advance(opening.buttons[t], int(opening.strides[t]))
+            expected.append(self._advance(opening.buttons[t], int(opening.strides[t]))[0])
             self.previous, self.latent = opening.latents[t - 1], opening.latents[t]
         self.told = told[-1].numpy()
+        return np.stack(expected)
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
         """One true step. buttons [N] float32 shares; stride 1 to max_stride."""

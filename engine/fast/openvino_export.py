@@ -1,5 +1,6 @@
 """engine/models -> OpenVINO graphs, with bytes at the picture's end inside the graph. Needs torch."""
 
+import warnings
 from pathlib import Path
 
 import openvino
@@ -59,7 +60,8 @@ def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
         module, example = DecodeToBytes(model), (torch.randn(1, config.world.channels, 10, 15),)  # type: ignore[assignment]
     else:
         module, example = EncodeBytes(model), (torch.zeros(1, 480, 720, 3, dtype=torch.uint8),)  # type: ignore[assignment]
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces by torch.jit, which newer PyTorch calls deprecated
         graph = openvino.convert_model(module.eval(), example_input=example)
     graph.reshape({i: list(x.shape) for i, x in enumerate(example)})
     openvino.save_model(graph, path, compress_to_fp16=False)

@@ -46,7 +46,7 @@ def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
         return GameConfig.from_json(data), files
     except FileNotFoundError:
         raise WeightsError(f"no weights in {directory}: {path.name} is missing; {_ADVICE}") from None
-    except (KeyError, AttributeError, ValueError) as error:  # ConfigError and JSON errors are ValueErrors
+    except (KeyError, AttributeError, TypeError, ValueError) as error:  # ConfigError and JSON errors are ValueErrors
         raise WeightsError(f"{path} cannot be used: {error}; {_ADVICE}") from None
 
 

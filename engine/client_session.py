@@ -1,0 +1,119 @@
+"""What the gateway knows of one client's session. Pure state: no sockets, no clock of its own.
+
+A session is loading until every role it needs has opened, then it is welcomed and frames follow.
+"""
+
+import math
+from collections import deque
+
+import msgspec
+
+from engine.clock import MAX_LAG
+from engine.inner import Opened
+from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
+from games import GAMES
+
+SILENT_S = 5.0
+SILENT_LOADING_S = 30.0  # a loading screen may have nothing to say
+_INPUTS_REMEMBERED = 256
+_ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
+
+
+def opening_refusal(hello: Hello, only_game: str, busy: bool) -> Refused | None:
+    """Why `hello` cannot have a session now; None if it can."""
+    if busy:
+        return Refused(
+            reason="busy: another player is using this engine",
+            fix="try again when they have left, or play on this machine: dreamcade play",
+        )
+    if hello.game not in GAMES:
+        return Refused(reason=f"unknown game {hello.game!r}", fix=f"choose one of: {', '.join(GAMES)}")
+    if only_game and hello.game != only_game:
+        return Refused(reason=f"this engine plays {only_game} only", fix=f"run: dreamcade play {only_game}")
+    return None
+
+
+class ClientSession:
+    """`outbox` holds messages that must arrive, in order; frames may be dropped and never go through it."""
+
+    def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float) -> None:
+        self.identity, self.number, self.hello = identity, number, hello
+        self.heard_s = now_s
+        self.opened: list[Opened] = []
+        self.outbox: deque[Message] = deque()
+        self.dropped = 0
+        self._loading = Loading(stage="", fraction=0.0)
+        self._welcome: Welcome | None = None
+        self._seq = -1
+        self._arrived_s: dict[int, float] = {}  # input seq -> when, oldest first
+        self._shown = (0, -1)  # epoch, index
+
+    @property
+    def welcomed(self) -> bool:
+        return self._welcome is not None
+
+    @property
+    def all_opened(self) -> bool:
+        return {opened.role for opened in self.opened} >= _ROLES[self.hello.mode]
+
+    def is_silent(self, now_s: float) -> bool:
+        return now_s - self.heard_s > (SILENT_S if self.welcomed else SILENT_LOADING_S)
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """Loading, for the client's screen; its fraction never goes back."""
+        self._loading = Loading(stage=stage, fraction=max(fraction, self._loading.fraction))
+        if not self.welcomed:
+            self.outbox.append(self._loading)
+
+    def again(self) -> None:
+        """The client said the same hello again: tell it where we are."""
+        self.outbox.append(self._welcome or self._loading)
+
+    def note_input(self, seq: int, now_s: float) -> bool:
+        """True if this input is new; a repeated or stale one only shows that the client is there."""
+        if seq <= self._seq:
+            return False
+        self._seq = seq
+        self._arrived_s[seq] = now_s
+        if len(self._arrived_s) > _INPUTS_REMEMBERED:
+            del self._arrived_s[next(iter(self._arrived_s))]
+        return True
+
+    def welcome(self) -> Welcome:
+        """All roles are ready. Their costs give the first lag."""
+        spec = GAMES[self.hello.game]
+
+        def said(field: str) -> str:
+            return next((value for opened in self.opened if (value := getattr(opened, field))), "")
+
+        cost = sum(opened.cost_frames for opened in self.opened)
+        self._welcome = Welcome(
+            version=PROTOCOL_VERSION,
+            session=str(self.number),
+            game=spec.name,
+            mode=self.hello.mode,
+            seed=self.hello.seed,
+            width=spec.width,
+            height=spec.height,
+            fps=spec.fps,
+            stride=max(opened.stride for opened in self.opened),
+            lag=min(MAX_LAG, math.ceil(cost)),
+            device=said("device"),
+            backend=said("backend"),
+            decoder=said("decoder"),
+            weights=said("weights"),
+        )
+        self.outbox.append(self._welcome)
+        return self._welcome
+
+    def ready_frame(self, frame: Frame, now_s: float) -> Frame | None:
+        """`frame` as the client gets it, or None if a newer one went before it."""
+        if (frame.epoch, frame.index) <= self._shown:
+            self.dropped += 1
+            return None
+        if frame.epoch > self._shown[0]:
+            self.dropped = 0
+        self._shown = (frame.epoch, frame.index)
+        arrived_s = self._arrived_s.get(frame.applied_seq, now_s)
+        times = msgspec.structs.replace(frame.times, queue_ms=(now_s - arrived_s) * 1e3)
+        return msgspec.structs.replace(frame, dropped=frame.dropped + self.dropped, times=times)

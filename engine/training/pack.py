@@ -1,0 +1,60 @@
+"""Stage `pack`: trained bf16 weights -> int8 files, checksums and config.json, as assets/weights/<game> holds them.
+
+    python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
+
+Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1. What is not there is
+taken from the target, so that one stage can be renewed alone.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from engine.config import GameConfig, WorldConfig
+from engine.models.weights import SHIPPED, build, load_config, store
+from games import GAMES
+
+
+def game_config(game: str) -> GameConfig:
+    """The shipped sizes for `game`."""
+    spec = GAMES[game]
+    return GameConfig(game=game, world=WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry)))
+
+
+def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
+    """State dicts by part, float32, of the files that are there."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for path in sorted(source.glob(f"{game}-*.safetensors")):
+        for name, value in load_file(path).items():
+            part, rest = ("world", name) if "-world-" in path.name else name.split(".", 1)
+            parts.setdefault(part, {})[rest] = value.float()
+    return parts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("game", choices=tuple(GAMES))
+    parser.add_argument("--source", type=Path, default=Path("out"))
+    parser.add_argument("--target", type=Path)
+    parser.add_argument("--facts", type=Path, help="JSON object for the config's `training`: commands, minutes, figures")
+    args = parser.parse_args()
+    target = args.target or SHIPPED / args.game
+    facts = json.loads(args.facts.read_text()) if args.facts else {}
+    if not facts and (target / "config.json").exists():
+        facts = load_config(target)[0].training
+    base = game_config(args.game)
+    config = GameConfig(base.game, base.autoencoder, base.world, facts)
+    models: dict[str, nn.Module] = {}
+    for part, state in read_parts(args.game, args.source).items():
+        models[part] = build(config, part)
+        models[part].load_state_dict(state)
+    store(target, config, models)
+    size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
+    print(f"{args.game}: {', '.join(models)} -> {target}, {size:.1f} MiB in all")
+
+
+if __name__ == "__main__":
+    main()
