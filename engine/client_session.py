@@ -62,8 +62,7 @@ class ClientSession:
     def progress(self, stage: str, fraction: float) -> None:
         """Loading, for the client's screen; its fraction never goes back."""
         self._loading = Loading(stage=stage, fraction=max(fraction, self._loading.fraction))
-        if not self.welcomed:
-            self.outbox.append(self._loading)
+        self.outbox.append(self._loading)
 
     def again(self) -> None:
         """The client said the same hello again: tell it where we are."""
@@ -79,8 +78,9 @@ class ClientSession:
             del self._arrived_s[next(iter(self._arrived_s))]
         return True
 
-    def welcome(self) -> Welcome:
+    def welcome(self, now_s: float) -> Welcome:
         """All roles are ready. Their costs give the first lag."""
+        self.heard_s = now_s
         spec = GAMES[self.hello.game]
 
         def said(field: str) -> str:

@@ -19,7 +19,18 @@ from engine import inner, protocol
 from engine.address import in_use, make_room
 from engine.client_session import ClientSession, opening_refusal
 from engine.errors import EngineError
-from engine.inner import Addresses, Begin, Control, Input, Joined, Opened, Progress, Start, Stop, remove_ipc_file
+from engine.inner import (
+    Addresses,
+    Begin,
+    Control,
+    Input,
+    Joined,
+    Opened,
+    Progress,
+    Start,
+    Stop,
+    remove_ipc_file,
+)
 from engine.lifeline import Ending, Failed, Lifeline, Listening
 from engine.protocol import Buttons, Command, Ended, Hello, Ping, Pong, ProtocolError, Refused
 
@@ -171,7 +182,7 @@ class Gateway:
             return
         session.opened.append(message)
         if session.all_opened and not session.welcomed:
-            welcome = session.welcome()
+            welcome = session.welcome(time.monotonic())
             self._to_ranks(Begin(lag=welcome.lag))
 
     def _from_pictures(self) -> None:
@@ -183,10 +194,15 @@ class Gateway:
             picture = inner.decode_picture(header.buffer)
             session = self._session
             if session is not None and picture.session == session.number and session.welcomed:
-                self._flush(session)
-                frame = session.ready_frame(picture.frame, time.monotonic())
-                if frame is not None and not self._send(session.identity, protocol.pack(frame, pixels.buffer)):
-                    session.dropped += 1
+                self._forward(session, picture.frame, pixels.buffer)
+
+    def _forward(self, session: ClientSession, frame: protocol.Frame, pixels: memoryview) -> None:
+        self._flush(session)
+        ready = session.ready_frame(frame, time.monotonic())
+        if ready is None:
+            return
+        if session.outbox or not self._send(session.identity, protocol.pack(ready, pixels)):
+            session.dropped += 1
 
     def _start_when_joined(self) -> None:
         """Pass the Hello on once every rank is there."""

@@ -21,7 +21,20 @@ from typing import Protocol
 import numpy as np
 
 from engine.errors import EngineError
-from engine.inner import Addresses, Begin, Control, Input, Joined, Opened, Picture, Progress, RankLine, Start, Stop, ToRank
+from engine.inner import (
+    Addresses,
+    Begin,
+    Control,
+    Input,
+    Joined,
+    Opened,
+    Picture,
+    Progress,
+    RankLine,
+    Start,
+    Stop,
+    ToRank,
+)
 from engine.lifeline import BEAT_S, Failed, Lifeline
 from engine.links import DistributedReceiver, DistributedSender, LatentReceiver, LatentSender, MemoryLink
 from engine.protocol import Frame

@@ -206,7 +206,7 @@ def check(game: str, model: WorldModel, training: Training, autoencoder: Autoenc
         made, read = kept(latents[:, 1:], latents[:, :-1], batches.inputs(cut, told, level))
         latents, told = torch.cat((latents, made[:, -1:]), 1), torch.cat((told, read[:, -1:]), 1)
         made_at[t + 1] = made[:, -1]
-    psnr = lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).log10().mean().item()  # noqa: E731
+    psnr = lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-6).log10().mean().item()  # noqa: E731
     hold = pictures[0].permute(0, 3, 1, 2) / 255
     parts = []
     for steps, true in zip((1, 4, ahead), pictures[1:]):

@@ -1,0 +1,378 @@
+"""The supervisor: starts the gateway and the ranks, watches them, and leaves nothing behind.
+
+    python -m engine.launch --listen ipc:///tmp/front.ipc [--game racing]
+    python -m engine.launch --listen tcp://127.0.0.1:7878 --together no
+
+The gateway comes first and answers at once; ranks load while clients watch the progress. One end is everybody's end:
+when a process dies, hangs or is told to stop, clients are told why, the rest is stopped, and the exit code says it.
+"""
+
+import argparse
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from engine import machine
+from engine.address import checked_address
+from engine.errors import EngineError, UsageError
+from engine.lifeline import Beat, Ending, Failed, Listening, read_status, write_line
+from games import GAMES
+
+HUNG_S = 2.0  # without a sign of life after loading; more than 20 frames
+START_S = 300.0  # the same while loading: models compile
+_STOP_S = 1.2  # for everybody to end after being told, before being killed
+_LOOK_S = 0.1
+_EPITAPH_S = 0.7
+
+Report = Beat | Failed | Listening
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something a child said; report None: it ended."""
+
+    child: "Child"
+    report: Report | None
+
+
+class Child:
+    """One process of the engine: its control pipe, its status pipe, when it was last heard."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], pass_fds: tuple[int, ...] = ()):
+        self.name = name
+        self.loading = True
+        self.heard_s = time.monotonic()
+        self._command = [sys.executable, "-m", *arguments, "--parent", str(os.getpid())]
+        # A process group of its own: Ctrl-C in the terminal is the supervisor's to answer.
+        group = {"process_group": 0} if os.name == "posix" else {}
+        self.process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | environment,
+            pass_fds=pass_fds,
+            **group,
+        )
+
+    def report_to(self, events: "queue.SimpleQueue[Event]") -> None:
+        threading.Thread(target=self._read, args=(events,), daemon=True, name=f"{self.name} status").start()
+
+    def order(self, ending: Ending) -> None:
+        """Tell it through its control pipe; it may be gone."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(write_line(ending) + b"\n")
+            self.process.stdin.flush()
+        except OSError:
+            pass
+
+    def stop(self) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass
+
+    def last_words(self) -> str:
+        """How it ended, for a human."""
+        try:
+            code = self.process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "closed its status pipe"
+        if code == -9:
+            return "ended unexpectedly (signal 9): killed from outside, or by the system for lack of memory"
+        if code < 0:
+            return f"ended unexpectedly (signal {-code}): it crashed; please report it with the messages above"
+        return f"ended unexpectedly (exit code {code}): please report it with the messages above"
+
+    def _read(self, events: "queue.SimpleQueue[Event]") -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            events.put(Event(self, read_status(line)))
+        events.put(Event(self, None))
+
+
+class Supervisor:
+    """`run` returns the exit code. options: checked command line."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stop_asked = threading.Event()
+        self._inner = Path(tempfile.mkdtemp(prefix="dreamcade-")) if os.name == "posix" else None
+        self._children: list[Child] = []
+        self._failed: dict[Child, Failed] = {}
+        self._looked_s = time.monotonic()
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._stop_asked.set())
+        if self._options.until_stdin_closes:
+            threading.Thread(target=self._follow_stdin, daemon=True, name="stdin").start()
+        try:
+            self._start()
+            while (ending := self.step()) is None:
+                pass
+        except BaseException:
+            self._close()
+            raise
+        if ending.exit_code:
+            say_error(ending.reason)
+        self._end(ending)
+        self._close()
+        return ending.exit_code
+
+    def step(self) -> Ending | None:
+        """Hear the children for a moment; returns how it ends, when it does."""
+        if self._stop_asked.is_set():
+            return Ending("engine", "the engine was stopped", 0)
+        try:
+            event = self._events.get(timeout=_LOOK_S)
+        except queue.Empty:
+            return self._hung()
+        event.child.heard_s = time.monotonic()
+        match event.report:
+            case Beat(loading):
+                event.child.loading = loading
+            case Listening(address):
+                print(f"dreamcade: listening on {address}", flush=True)
+            case Failed() as failed:
+                self._failed[event.child] = failed
+            case None:
+                return self._ended(event.child)
+        return self._hung()
+
+    def _ended(self, child: Child) -> Ending:
+        if (failed := self._failed.get(child)) is not None:
+            return Ending(child.name, failed.reason, failed.exit_code, user_error=True)
+        return Ending(child.name, f"the {title(child.name)} {child.last_words()}", 1)
+
+    def _hung(self) -> Ending | None:
+        """Silent children, unless it was this process that slept (suspend, Ctrl-Z): then all get their time again."""
+        now_s = time.monotonic()
+        slept, self._looked_s = now_s - self._looked_s > 1.0, now_s
+        for child in self._children:
+            if slept:
+                child.heard_s = now_s
+            limit_s = START_S if child.loading else HUNG_S
+            if now_s - child.heard_s > limit_s:
+                child.process.kill()
+                reason = f"the {title(child.name)} stopped answering for {limit_s:.0f} s and was killed"
+                return Ending(child.name, reason, 1)
+        return None
+
+    # -- starting -------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """The gateway first, so that clients see progress; ranks connect to it when they are up."""
+        options, groups = self._options, role_groups(self._options)
+        inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
+        gateway = ["engine.gateway", "--listen", options.listen, "--inner", inner, "--ranks", str(len(groups))]
+        gateway += ["--game", options.game, "--stride", str(options.stride)]
+        self._add(Child("gateway", gateway, child_environment()))
+        store = loopback_listener() if len(groups) > 1 and os.name == "posix" else None
+        port = store.getsockname()[1] if store is not None else free_port()
+        for rank, roles in enumerate(groups):
+            environment = rank_environment(options, rank, len(groups), port)
+            pass_fds: tuple[int, ...] = ()
+            if store is not None and rank == 0:
+                environment["MASTER_LISTEN_FD"] = str(store.fileno())
+                pass_fds = (store.fileno(),)
+            self._add(Child(roles.removesuffix(",simulator"), rank_arguments(options, roles, inner), environment, pass_fds))
+        if store is not None:
+            store.close()
+
+    def _add(self, child: Child) -> None:
+        self._children.append(child)
+        child.report_to(self._events)
+
+    def _follow_stdin(self) -> None:
+        while sys.stdin.buffer.read(4096):
+            pass
+        self._stop_asked.set()
+
+    # -- ending ---------------------------------------------------------------------------------------
+
+    def _end(self, ending: Ending) -> None:
+        """Clients are told first; then everybody stops."""
+        gateway = self._children[0]
+        if gateway.process.poll() is None:
+            gateway.order(ending)
+        elif ending.exit_code and not ending.user_error:
+            write_epitaph(self._options.listen, ending)
+
+    def _close(self) -> None:
+        """No process, no socket file, no directory is left."""
+        for child in self._children:
+            child.stop()
+        until_s = time.monotonic() + _STOP_S
+        for child in self._children:
+            try:
+                child.process.wait(max(0.0, until_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        if self._inner is not None:
+            shutil.rmtree(self._inner, ignore_errors=True)
+
+
+def write_epitaph(listen: str, ending: Ending) -> None:
+    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves and send
+    their buttons ten times a second, learn why."""
+    import zmq
+
+    from engine.address import make_room
+    from engine.inner import remove_ipc_file
+    from engine.protocol import Ended, pack
+
+    part = pack(Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code))
+    context = zmq.Context()
+    try:
+        make_room(listen)
+        end = context.socket(zmq.ROUTER)
+        end.bind(listen)
+        until_s = time.monotonic() + _EPITAPH_S
+        while (left_s := until_s - time.monotonic()) > 0:
+            if end.poll(left_s * 1000):
+                end.send_multipart([end.recv_multipart()[0], part])
+    except (zmq.ZMQError, EngineError):
+        pass  # somebody else listens there already
+    finally:
+        context.destroy(linger=200)
+        remove_ipc_file(listen)
+
+
+def title(name: str) -> str:
+    """How a child is called in a sentence."""
+    return name if name == "gateway" else f"{name.replace(',', ' and ')} rank"
+
+
+def say_error(reason: str) -> None:
+    print(f"dreamcade: error: {reason}", file=sys.stderr, flush=True)
+
+
+# -- what runs where ----------------------------------------------------------------------------------
+
+
+def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
+    """Whether one process hosts world and decoder. auto: where they would share two cores or one GPU anyway, one loop
+    that gives true steps priority beats two processes that compete. A measurement on this machine goes in here."""
+    if option != "auto":
+        return option == "yes"
+    return gpus < 2 if device == "cuda" else cores <= 2
+
+
+def role_groups(options: argparse.Namespace) -> list[str]:
+    """One entry per rank: the roles it hosts. The simulator is at the world's side."""
+    gpus = len(machine.gpus()) if options.device == "cuda" else 0
+    if together_or_apart(options.together, options.device, machine.cores(), gpus):
+        return ["world,decoder,simulator"]
+    return ["world,simulator", "decoder"]
+
+
+def rank_arguments(options: argparse.Namespace, roles: str, inner: str) -> list[str]:
+    share = 1 if "world" in roles and "decoder" in roles else 2
+    arguments = ["engine.rank", "--roles", roles, "--inner", inner, "--device", options.device]
+    arguments += ["--threads", str(max(1, machine.cores() // share)), "--weights", options.weights]
+    return [*arguments, "--fake"] if options.fake else arguments
+
+
+def child_environment() -> dict[str, str]:
+    """Children find this same installation, wherever they run."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join([root, path] if path else [root])}
+
+
+def rank_environment(options: argparse.Namespace, rank: int, world_size: int, port: int) -> dict[str, str]:
+    environment = child_environment() | {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(world_size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    if sys.platform != "win32":
+        environment["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
+    if options.device == "cuda" and world_size > 1:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        devices = [one for one in visible if one] or [str(i) for i in range(len(machine.gpus()))]
+        environment["CUDA_VISIBLE_DEVICES"] = devices[rank % len(devices)]
+    return environment
+
+
+def loopback_listener() -> socket.socket:
+    """A socket for the ranks' store: bound here, to loopback only, so its port cannot be taken meanwhile."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    return listener
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# -- the command line ---------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see python -m engine.launch --help")
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The checked command line. Raises UsageError."""
+    parser = _Parser(prog="python -m engine.launch", description="Runs an engine until it is stopped.")
+    parser.add_argument("--game", default="", help=f"play only this one of {', '.join(GAMES)}")
+    parser.add_argument("--listen", default="tcp://127.0.0.1:7878", help="ipc:///PATH or tcp://127.0.0.1:PORT")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--world-ranks", type=int, default=1)
+    parser.add_argument("--decoder-ranks", type=int, default=1)
+    parser.add_argument("--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process")
+    parser.add_argument("--weights", default="", help="a directory instead of the shipped weights")
+    parser.add_argument("--stride", type=int, default=0, help="frames per true step, 1 to 8; 0 chooses while playing")
+    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input is closed")
+    parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)  # for tests: no weights, fake pictures
+    options = parser.parse_args(argv)
+    check(options)
+    options.listen = checked_address(options.listen)
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    if options.game and options.game not in GAMES:
+        raise UsageError(f"unknown game {options.game!r}: choose one of {', '.join(GAMES)}")
+    if not 0 <= options.stride <= 8:
+        raise UsageError(f"stride {options.stride}: choose 1 to 8, or 0 for the engine's choice")
+    for name, count in (("world", options.world_ranks), ("decoder", options.decoder_ranks)):
+        if count != 1:
+            raise UsageError(f"{count} {name} ranks: this version runs exactly 1; leave --{name}-ranks at 1")
+    if options.device == "cuda" and not machine.gpus():
+        raise UsageError("no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing")
+
+
+def main(argv: list[str] | None = None) -> None:
+    try:
+        options = parse(argv)
+        code = Supervisor(options).run()
+    except EngineError as error:
+        say_error(str(error))
+        code = error.exit_code
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
