@@ -26,7 +26,9 @@ def _checked_ipc(text: str, path: str) -> str:
     if not hasattr(socket, "AF_UNIX"):
         raise UsageError(f"cannot listen on {text}: this system has no ipc sockets; use tcp://127.0.0.1:PORT")
     if len(os.fsencode(path)) > _MAX_IPC_PATH:
-        raise UsageError(f"cannot listen on {text}: the path is longer than {_MAX_IPC_PATH} bytes; use a shorter one")
+        raise UsageError(
+            f"cannot listen on {text}: the path is longer than {_MAX_IPC_PATH} bytes; use a shorter one"
+        )
     if not os.path.isdir(os.path.dirname(os.path.abspath(path))):
         raise UsageError(f"cannot listen on {text}: its directory does not exist; create it first")
     return text
@@ -64,9 +66,13 @@ def make_room(address: str) -> None:
             os.unlink(path)
             return
         except OSError as error:
-            raise EngineError(f"cannot listen on {address}: {error.strerror or error}; choose another path") from None
+            raise EngineError(
+                f"cannot listen on {address}: {error.strerror or error}; choose another path"
+            ) from None
     raise in_use(address)
 
 
 def in_use(address: str) -> EngineError:
-    return EngineError(f"address in use: another engine listens on {address}; stop it, or choose another --listen")
+    return EngineError(
+        f"address in use: another engine listens on {address}; stop it, or choose another --listen"
+    )

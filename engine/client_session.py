@@ -11,6 +11,7 @@ import msgspec
 from engine.clock import MAX_LAG
 from engine.inner import Opened
 from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
+from engine.session import NO_INPUT
 from games import GAMES
 
 SILENT_S = 5.0
@@ -44,7 +45,7 @@ class ClientSession:
         self.dropped = 0
         self._loading = Loading(stage="", fraction=0.0)
         self._welcome: Welcome | None = None
-        self._seq = -1
+        self._seq = NO_INPUT
         self._arrived_s: dict[int, float] = {}  # input seq -> when, oldest first
         self._shown = (0, -1)  # epoch, index
 

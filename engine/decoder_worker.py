@@ -77,7 +77,10 @@ class DecoderRole:
         self._decode_s = self._warm_up(backend.latent_shape)
         self._reset_all()
         return Opened(
-            session=start.session, role=self.name, cost_frames=self._decode_s * FPS, decoder=backend.decoder_name
+            session=start.session,
+            role=self.name,
+            cost_frames=self._decode_s * FPS,
+            decoder=backend.decoder_name,
         )
 
     def begin(self, begin: Begin, now_s: float) -> None:
@@ -174,7 +177,11 @@ class DecoderRole:
     def _frame(self, picture: _Picture, decode_s: float) -> Frame:
         base, choice = picture.base, picture.choice
         assert self._start is not None
-        hashed = hashlib.blake2b(picture.latent.tobytes(), digest_size=8).hexdigest() if self._start.record_hashes else ""
+        hashed = (
+            hashlib.blake2b(picture.latent.tobytes(), digest_size=8).hexdigest()
+            if self._start.record_hashes
+            else ""
+        )
         return Frame(
             epoch=self._epoch,
             index=choice.index,

@@ -33,9 +33,10 @@ class FakeStepper:
         self._held = np.zeros(n_buttons, np.float32)
         self._frames = 0
 
-    def open(self, opening: Opening, noise_seed: int) -> None:
+    def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
         self._held = np.zeros_like(self._held)
         self._frames = 0
+        return opening.latents[1:]
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
         time.sleep(self._step_s)
@@ -64,7 +65,9 @@ class FakeEncoder:
 class FakeExtrapolator:
     """Goes on counting frames; the buttons' row holds still."""
 
-    def extrapolate(self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+    def extrapolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float
+    ) -> np.ndarray:
         ahead = latents[-1].copy()
         ahead[:, 1:, :] += time - times[-1]
         return ahead

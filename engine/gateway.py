@@ -43,7 +43,9 @@ _LAST_WORDS_S = 0.3  # for clients that are just arriving while the engine ends
 class Gateway:
     """Acquires the sockets; raises EngineError when the address is taken."""
 
-    def __init__(self, listen: str, addresses: Addresses, n_ranks: int, only_game: str, stride: int, life: Lifeline):
+    def __init__(
+        self, listen: str, addresses: Addresses, n_ranks: int, only_game: str, stride: int, life: Lifeline
+    ):
         self._n_ranks, self._only_game, self._stride, self._life = n_ranks, only_game, stride, life
         self._addresses = addresses
         self._context = zmq.Context()
@@ -108,7 +110,9 @@ class Gateway:
         if version is not None and version != protocol.PROTOCOL_VERSION:
             ours = protocol.PROTOCOL_VERSION
             reason = f"this engine speaks protocol version {ours}, this client version {version}"
-            self._to_client(identity, Refused(reason=reason, fix="install the same version of dreamcade on both sides"))
+            self._to_client(
+                identity, Refused(reason=reason, fix="install the same version of dreamcade on both sides")
+            )
             return
         try:
             message = protocol.unpack_to_engine(part)
@@ -137,7 +141,9 @@ class Gateway:
         if session is not None and session.identity == identity and session.hello == hello:
             session.again()  # repeated: the first may have crossed our answer, or the link broke
             return
-        refusal = opening_refusal(hello, self._only_game, busy=session is not None and session.identity != identity)
+        refusal = opening_refusal(
+            hello, self._only_game, busy=session is not None and session.identity != identity
+        )
         if refusal is not None:
             self._to_client(identity, refusal)
             return
@@ -240,14 +246,15 @@ class Gateway:
         """False when this client's queue is full, or it is gone."""
         try:
             self._clients.send_multipart([identity, part], zmq.NOBLOCK, copy=False)
-        except (zmq.Again, zmq.ZMQError):
+        except zmq.ZMQError:
             return False
         return True
 
     def _end_engine(self, ending: Ending) -> None:
         """Every client is told, one that just says hello too."""
         ended = Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
-        refused = Refused(reason=ending.reason, fix="")
+        reason, _, fix = ending.reason.partition("; ")
+        refused = Refused(reason=reason, fix=fix)
         playing = self._session is not None and self._session.welcomed
         last_words = refused if ending.user_error and not playing else ended
         if self._session is not None:
@@ -281,7 +288,9 @@ class Gateway:
             self._context.destroy(linger=0)
             if error.errno == zmq.EADDRINUSE:
                 raise in_use(listen) from None
-            raise EngineError(f"cannot listen on {listen}: {error.strerror}; choose another --listen") from None
+            raise EngineError(
+                f"cannot listen on {listen}: {error.strerror}; choose another --listen"
+            ) from None
         return end
 
     def _bind_inner(self, kind: int, address: str) -> zmq.Socket[bytes]:

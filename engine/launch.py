@@ -48,7 +48,9 @@ class Event:
 class Child:
     """One process of the engine: its control pipe, its status pipe, when it was last heard."""
 
-    def __init__(self, name: str, arguments: list[str], environment: dict[str, str], pass_fds: tuple[int, ...] = ()):
+    def __init__(
+        self, name: str, arguments: list[str], environment: dict[str, str], pass_fds: tuple[int, ...] = ()
+    ):
         self.name = name
         self.loading = True
         self.heard_s = time.monotonic()
@@ -92,7 +94,9 @@ class Child:
         if code == -9:
             return "ended unexpectedly (signal 9): killed from outside, or by the system for lack of memory"
         if code < 0:
-            return f"ended unexpectedly (signal {-code}): it crashed; please report it with the messages above"
+            return (
+                f"ended unexpectedly (signal {-code}): it crashed; please report it with the messages above"
+            )
         return f"ended unexpectedly (exit code {code}): please report it with the messages above"
 
     def _read(self, events: "queue.SimpleQueue[Event]") -> None:
@@ -177,7 +181,15 @@ class Supervisor:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
         options, groups = self._options, role_groups(self._options)
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = ["engine.gateway", "--listen", options.listen, "--inner", inner, "--ranks", str(len(groups))]
+        gateway = [
+            "engine.gateway",
+            "--listen",
+            options.listen,
+            "--inner",
+            inner,
+            "--ranks",
+            str(len(groups)),
+        ]
         gateway += ["--game", options.game, "--stride", str(options.stride)]
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if len(groups) > 1 and os.name == "posix" else None
@@ -188,7 +200,14 @@ class Supervisor:
             if store is not None and rank == 0:
                 environment["MASTER_LISTEN_FD"] = str(store.fileno())
                 pass_fds = (store.fileno(),)
-            self._add(Child(roles.removesuffix(",simulator"), rank_arguments(options, roles, inner), environment, pass_fds))
+            self._add(
+                Child(
+                    roles.removesuffix(",simulator"),
+                    rank_arguments(options, roles, inner),
+                    environment,
+                    pass_fds,
+                )
+            )
         if store is not None:
             store.close()
 
@@ -197,7 +216,7 @@ class Supervisor:
         child.report_to(self._events)
 
     def _follow_stdin(self) -> None:
-        while sys.stdin.buffer.read(4096):
+        while os.read(0, 4096):  # not sys.stdin: a thread inside its lock makes the interpreter's exit abort
             pass
         self._stop_asked.set()
 
@@ -337,15 +356,25 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """The checked command line. Raises UsageError."""
     parser = _Parser(prog="python -m engine.launch", description="Runs an engine until it is stopped.")
     parser.add_argument("--game", default="", help=f"play only this one of {', '.join(GAMES)}")
-    parser.add_argument("--listen", default="tcp://127.0.0.1:7878", help="ipc:///PATH or tcp://127.0.0.1:PORT")
+    parser.add_argument(
+        "--listen", default="tcp://127.0.0.1:7878", help="ipc:///PATH or tcp://127.0.0.1:PORT"
+    )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--world-ranks", type=int, default=1)
     parser.add_argument("--decoder-ranks", type=int, default=1)
-    parser.add_argument("--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process")
+    parser.add_argument(
+        "--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process"
+    )
     parser.add_argument("--weights", default="", help="a directory instead of the shipped weights")
-    parser.add_argument("--stride", type=int, default=0, help="frames per true step, 1 to 8; 0 chooses while playing")
-    parser.add_argument("--until-stdin-closes", action="store_true", help="stop when standard input is closed")
-    parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)  # for tests: no weights, fake pictures
+    parser.add_argument(
+        "--stride", type=int, default=0, help="frames per true step, 1 to 8; 0 chooses while playing"
+    )
+    parser.add_argument(
+        "--until-stdin-closes", action="store_true", help="stop when standard input is closed"
+    )
+    parser.add_argument(
+        "--fake", action="store_true", help=argparse.SUPPRESS
+    )  # for tests: no weights, fake pictures
     options = parser.parse_args(argv)
     check(options)
     options.listen = checked_address(options.listen)
@@ -361,7 +390,9 @@ def check(options: argparse.Namespace) -> None:
         if count != 1:
             raise UsageError(f"{count} {name} ranks: this version runs exactly 1; leave --{name}-ranks at 1")
     if options.device == "cuda" and not machine.gpus():
-        raise UsageError("no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing")
+        raise UsageError(
+            "no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing"
+        )
 
 
 def main(argv: list[str] | None = None) -> None:

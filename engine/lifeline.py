@@ -8,6 +8,7 @@ Anything else the process or its libraries print goes to stderr.
 """
 
 import ctypes
+import io
 import os
 import queue
 import signal
@@ -98,7 +99,8 @@ class Lifeline:
                 self.stop()
 
     def _follow_orders(self) -> None:
-        for line in iter(sys.stdin.buffer.readline, b""):
+        control = io.FileIO(0, closefd=False)  # not sys.stdin: its lock, held here, would abort the exit
+        for line in iter(control.readline, b""):
             self.orders.put(_read_ending(line))
         self.stop()
 

@@ -85,7 +85,15 @@ def pack_into(buffer: np.ndarray, latent: Latent) -> None:
     telemetry = np.ascontiguousarray(latent.telemetry, np.float32)
     values = np.ascontiguousarray(latent.latent, np.float32)
     assert telemetry.size <= MAX_TELEMETRY and values.size <= MAX_LATENT and values.ndim == 3
-    whole = (latent.session, latent.epoch, latent.index, latent.stride, latent.step, latent.seq, latent.buttons)
+    whole = (
+        latent.session,
+        latent.epoch,
+        latent.index,
+        latent.stride,
+        latent.step,
+        latent.seq,
+        latent.buttons,
+    )
     _HEADER.pack_into(
         buffer, 0, *whole, latent.slips, latent.clock_index, latent.world_ms, telemetry.size, *values.shape, 0
     )

@@ -6,7 +6,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
-WANTED_ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_int8")
+WANTED_ISA = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+)
 
 
 def cores() -> int:
@@ -43,7 +52,11 @@ def gpus() -> tuple[str, ...]:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    return tuple(line.strip() for line in answer.stdout.splitlines() if line.strip()) if answer.returncode == 0 else ()
+    return (
+        tuple(line.strip() for line in answer.stdout.splitlines() if line.strip())
+        if answer.returncode == 0
+        else ()
+    )
 
 
 def _cpuinfo(field: str) -> str:
@@ -51,4 +64,6 @@ def _cpuinfo(field: str) -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.split("\t")[0].strip() == field), "")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.split("\t")[0].strip() == field), ""
+    )

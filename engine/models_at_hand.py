@@ -12,7 +12,9 @@ from games import GAMES, simulator
 class ModelsAtHand:
     """roles: which of "world", "decoder" this process hosts; fake: the test backend and simulator instead."""
 
-    def __init__(self, roles: tuple[str, ...], device: str, threads: int, weights: str | None, fake: bool) -> None:
+    def __init__(
+        self, roles: tuple[str, ...], device: str, threads: int, weights: str | None, fake: bool
+    ) -> None:
         self._roles, self._device, self._threads, self._weights = roles, device, threads, weights
         self._fake = fake
         self._game = ""

@@ -74,10 +74,13 @@ class Presentation:
             return 0.0
         if self._clock.paused or not self._trues:
             return math.inf
-        index, stride = self._trues[-1]
-        if self._unshown_true() is None and self._shown >= index + self._reach(stride):
-            return math.inf
         wanted = max(self._shown, self._trues[0][0]) + 1
+        base = self._base(wanted)
+        if base is not None and wanted > base[0] + self._reach(base[1]):
+            true = self._unshown_true()
+            if true is None:
+                return math.inf
+            wanted = true
         return max(0.0005, self._clock.seconds_until(wanted + self.lag, now_s) - self.decode_s)
 
     def _due(self, now_s: float) -> int:

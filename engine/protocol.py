@@ -36,7 +36,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
 # -- client -> engine ---------------------------------------------------------------------------------
 
 
-class Hello(Message):
+class Hello(Message, frozen=True, kw_only=True):
     """The first message; `version` is checked before anything else is believed."""
 
     version: int
@@ -48,7 +48,7 @@ class Hello(Message):
     record_hashes: bool = False
 
 
-class Buttons(Message):
+class Buttons(Message, frozen=True, kw_only=True):
     """What the player holds now, plus whatever was pressed since the last message (taps are not lost)."""
 
     seq: int
@@ -56,14 +56,14 @@ class Buttons(Message):
     pressed: int = 0
 
 
-class Command(Message):
+class Command(Message, frozen=True, kw_only=True):
     """pause, resume, step (one true step while paused), reset (same seed), new_seed (to `seed`), bye."""
 
     kind: Literal["pause", "resume", "step", "reset", "new_seed", "bye"]
     seed: Seed = 0
 
 
-class Ping(Message):
+class Ping(Message, frozen=True, kw_only=True):
     """Keeps a session alive while nothing else is sent; answered with Pong."""
 
     nonce: int = 0
@@ -72,14 +72,14 @@ class Ping(Message):
 # -- engine -> client ---------------------------------------------------------------------------------
 
 
-class Loading(Message):
+class Loading(Message, frozen=True, kw_only=True):
     """Progress of start-up, shown on the loading screen. fraction: 0 to 1."""
 
     stage: str
     fraction: float
 
 
-class Welcome(Message):
+class Welcome(Message, frozen=True, kw_only=True):
     """The session exists; frames follow."""
 
     version: int
@@ -99,14 +99,14 @@ class Welcome(Message):
     """First 12 hex digits of the weights' checksum; empty for the reference."""
 
 
-class Refused(Message):
+class Refused(Message, frozen=True, kw_only=True):
     """No session: why, and what to do."""
 
     reason: str
     fix: str
 
 
-class Ended(Message):
+class Ended(Message, frozen=True, kw_only=True):
     """The engine stops: which role failed (or "engine"), why, and the exit code it ends with."""
 
     role: str
@@ -114,7 +114,7 @@ class Ended(Message):
     exit_code: int
 
 
-class Pong(Message):
+class Pong(Message, frozen=True, kw_only=True):
     nonce: int
 
 
@@ -129,7 +129,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """From the newest applied input's arrival at the gateway to this frame's sending."""
 
 
-class Frame(Message, kw_only=True):
+class Frame(Message, frozen=True, kw_only=True):
     """One shown picture. `index` is its game-time frame number since the session's (re)start; it never decreases
     within an `epoch` (an epoch begins with every reset or new seed).
 
@@ -170,7 +170,7 @@ _to_client = msgspec.msgpack.Decoder(ToClient)
 def pack(message: Message, pixels: np.ndarray | bytes | memoryview = b"") -> bytes:
     """One wire part. pixels: uint8 [H, W, 3], C-contiguous, only with a Frame."""
     header = _encoder.encode(message)
-    body = memoryview(pixels).cast("B") if not isinstance(pixels, bytes) else pixels
+    body = pixels if isinstance(pixels, bytes) else memoryview(pixels).cast("B")  # type: ignore[arg-type]
     return b"".join((_HEADER.pack(_MAGIC, len(header)), header, body))
 
 
@@ -204,15 +204,24 @@ def unpack_to_client(part: bytes | memoryview) -> tuple[ToClient, memoryview]:
     header, body = _split(part)
     message = _decode(_to_client, header)
     if isinstance(message, Frame):
-        if not (0 < message.width <= 8192 and 0 < message.height <= 8192):
-            raise ProtocolError(f"a frame of {message.width}x{message.height}")
-        if len(body) != message.width * message.height * 3:
-            raise ProtocolError(f"a frame of {message.width}x{message.height} with {len(body)} bytes of pixels")
-        if not all(map(math.isfinite, message.telemetry)):
-            raise ProtocolError("telemetry that is not finite")
+        _check_frame(message, len(body))
     elif len(body):
         raise ProtocolError(f"{len(body)} bytes behind a message that carries none")
     return message, body
+
+
+def _check_frame(frame: Frame, body_bytes: int) -> None:
+    if not (0 < frame.width <= 8192 and 0 < frame.height <= 8192):
+        raise ProtocolError(f"a frame of {frame.width}x{frame.height}")
+    if body_bytes != frame.width * frame.height * 3:
+        raise ProtocolError(f"a frame of {frame.width}x{frame.height} with {body_bytes} bytes of pixels")
+    times = frame.times
+    numbers = (*frame.telemetry, times.world_ms, times.extrapolate_ms, times.decode_ms, times.queue_ms)
+    if not all(map(math.isfinite, numbers)):
+        raise ProtocolError("telemetry or times that are not finite")
+    counts = (frame.epoch, frame.index, frame.ahead, frame.step, frame.lag, frame.applied_seq, frame.dropped)
+    if min(counts) < 0 or not 1 <= frame.stride <= 8:
+        raise ProtocolError("a frame with a count out of range")
 
 
 def _split(part: bytes | memoryview) -> tuple[memoryview, memoryview]:

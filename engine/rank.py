@@ -98,8 +98,8 @@ class Place:
 class Host:
     """Runs this rank's roles in one thread: a step that is due goes before a decode that is due."""
 
-    def __init__(self, roles: list[Role], line: RankLine, lifeline: Lifeline) -> None:
-        self._roles, self._line, self._lifeline = roles, line, lifeline
+    def __init__(self, roles: list[Role], line: RankLine, lifeline: Lifeline, tell: "Reporter") -> None:
+        self._roles, self._line, self._lifeline, self._tell = roles, line, lifeline, tell
         self._active: list[Role] = []
         self._playing = False
         self._stepped_world = False
@@ -156,6 +156,7 @@ class Host:
 
     def _open(self, start: Start) -> None:
         self._stop()
+        self._tell.session = start.session
         self._active = [role for name in ROLES[start.mode] for role in self._roles if role.name == name]
         for role in self._active:
             self._line.send(role.open(start))
@@ -182,7 +183,9 @@ class Reporter:
         return self._line.send_picture(Picture(session=self.session, frame=frame), pixels)
 
 
-def make_roles(names: list[str], place: Place, options: argparse.Namespace, line: RankLine, tell: Reporter) -> list[Role]:
+def make_roles(
+    names: list[str], place: Place, options: argparse.Namespace, line: RankLine, tell: Reporter
+) -> list[Role]:
     """The roles of this process. The simulator is hosted beside the world: it never runs while that dreams."""
     from engine.decoder_worker import DecoderRole
     from engine.models_at_hand import ModelsAtHand
@@ -219,7 +222,7 @@ def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
     torch.set_num_threads(options.threads)
     place.join(options.device)
     tell = Reporter(line, lifeline)
-    host = Host(make_roles(names, place, options, line, tell), line, lifeline)
+    host = Host(make_roles(names, place, options, line, tell), line, lifeline, tell)
     try:
         host.run()
     finally:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NO_INPUT = -1
-"""applied_seq of a picture that depends on no input yet."""
+NO_INPUT = 0
+"""applied_seq of a picture that depends on no input yet; inputs count from 1."""
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,12 @@ class SimulatorRole:
         self._clock, self._timeline = GameClock(), ButtonTimeline(GAMES[start.game].n_buttons)
         self._open_world()
         return Opened(
-            session=start.session, role=self.name, cost_frames=0.0, stride=1, device="cpu", backend="simulator"
+            session=start.session,
+            role=self.name,
+            cost_frames=0.0,
+            stride=1,
+            device="cpu",
+            backend="simulator",
         )
 
     def begin(self, begin: Begin, now_s: float) -> None:
@@ -101,7 +106,9 @@ class SimulatorRole:
             pixels = np.ascontiguousarray(self._world.render()[0].numpy())
             telemetry = self._world.telemetry()[0].tolist()
         decode_ms = (time.monotonic() - begun_s) * 1e3
-        if not self._send(self._frame(window, telemetry, StageTimes(world_ms=world_ms, decode_ms=decode_ms)), pixels):
+        if not self._send(
+            self._frame(window, telemetry, StageTimes(world_ms=world_ms, decode_ms=decode_ms)), pixels
+        ):
             self._dropped += 1
 
     def _frame(self, window: Window, telemetry: list[float], times: StageTimes) -> Frame:
@@ -131,6 +138,7 @@ class SimulatorRole:
         world_class = self._models.world_class(self._start.game)
         with torch.inference_mode():
             self._world = world_class(torch.tensor([self._seed], dtype=torch.int64))
+            self._world.render()  # changes nothing; the first one may take seconds
 
     def _begin_epoch(self, now_s: float) -> None:
         self._frames = self._dropped = 0

@@ -30,7 +30,9 @@ class WorldRole:
 
     name = "world"
 
-    def __init__(self, models: ModelsAtHand, link: LatentSender, decode_s: Callable[[], float], report: Report) -> None:
+    def __init__(
+        self, models: ModelsAtHand, link: LatentSender, decode_s: Callable[[], float], report: Report
+    ) -> None:
         self._models, self._link, self._decode_s, self._report = models, link, decode_s, report
         self._stepper: WorldStepper | None = None
         self._clock = GameClock()
@@ -112,7 +114,7 @@ class WorldRole:
             session=self._start.session,
             epoch=self._epoch,
             index=window.end,
-            stride=window.end - window.begin,
+            stride=window.end - window.begin or self._pace.stride,
             step=self._steps,
             seq=window.seq,
             buttons=window.mask,
@@ -148,14 +150,18 @@ class WorldRole:
         key = (self._start.game, self._seed, stride)
         if key not in self._openings:
             self._report("starting the world", 0.8)
-            self._openings = {key: self._make_opening(stride)}  # the newest is enough: a reset asks for it again
+            self._openings = {
+                key: self._make_opening(stride)
+            }  # the newest is enough: a reset asks for it again
         self._opening = self._openings[key]
         self._stepper.open(self._opening, noise_seed=self._seed)
 
     def _make_opening(self, stride: int) -> Opening:
         backend = self._models.backend(self._start.game)
         encoder: Any = self._models.part("encoder", backend.encoder)
-        return make_opening(self._models.world_class(self._start.game), self._spec, encoder, self._seed, stride)
+        return make_opening(
+            self._models.world_class(self._start.game), self._spec, encoder, self._seed, stride
+        )
 
     def _warm_up(self, stride: int) -> None:
         """A few steps that nobody sees, for the first stride and lag; then the dream from its beginning."""

@@ -5,7 +5,9 @@ inside; combine two with torch.minimum (union), torch.maximum (intersection) or 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,8 +20,14 @@ def rgb(colour: Colour) -> Tensor:
     if isinstance(colour, Tensor):
         return colour.to(torch.float32) if colour.ndim == 3 else colour.to(torch.float32).view(3, 1, 1)
     if isinstance(colour, str):
-        colour = [int(colour.lstrip("#")[i : i + 2], 16) for i in (0, 2, 4)]
+        return _hex(colour)
     return torch.tensor([float(c) for c in colour]).view(3, 1, 1)
+
+
+@lru_cache(maxsize=512)
+def _hex(colour: str) -> Tensor:
+    """Shared between callers, who never write to a colour."""
+    return torch.tensor([float(int(colour.lstrip("#")[i : i + 2], 16)) for i in (0, 2, 4)]).view(3, 1, 1)
 
 
 def mix(a: Colour, b: Colour, t: Tensor | float) -> Tensor:
@@ -30,6 +38,17 @@ def mix(a: Colour, b: Colour, t: Tensor | float) -> Tensor:
 def cut(a: Tensor, b: Tensor) -> Tensor:
     """Shape a without shape b."""
     return torch.maximum(a, -b)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Painting is thousands of small operations: threads would only wait for one another."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Canvas:

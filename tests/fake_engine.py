@@ -1,4 +1,5 @@
-"""A stand-in for the engine: a thread with a ROUTER socket that speaks the protocol and paints plain pictures."""
+"""A stand-in for the engine: a thread with a ROUTER socket that speaks the protocol and paints plain
+pictures."""
 
 import threading
 import time
@@ -127,9 +128,9 @@ class FakeEngine:
         self._picture = np.full((script.size[1], script.size[0], 3), 90, np.uint8)
         self._send(
             Welcome(
-                version=script.version, session="s", game=script.game or hello.game, mode=hello.mode, seed=hello.seed,
-                width=script.size[0], height=script.size[1], fps=60, stride=script.stride, lag=2, device="cpu",
-                backend="fake", decoder="plain", weights="0123456789ab",
+                version=script.version, session="s", game=script.game or hello.game, mode=hello.mode,
+                seed=hello.seed, width=script.size[0], height=script.size[1], fps=60,
+                stride=script.stride, lag=2, device="cpu", backend="fake", decoder="plain", weights="0123456789ab",
             )
         )  # fmt: skip
         self._welcomed_s = time.perf_counter()

@@ -35,10 +35,10 @@ class ChannelNorm(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.ones(1, width, 1, 1))
+        self.scale = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.scale
+        return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6) * self.scale.view(-1, 1, 1)
 
 
 class ConvBlock(nn.Module):

@@ -20,7 +20,7 @@ from engine.config import AutoencoderConfig
 from engine.models.autoencoder import Decoder, Encoder
 from engine.models.layers import perturb_on_sphere
 from engine.training.data import FramePool, Simulation
-from engine.training.optim import Training
+from engine.training.optim import Training, join_ranks
 
 MASK_WEIGHT = 3.0
 
@@ -51,21 +51,23 @@ def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, T
 
 
 def train(game: str, seconds: float, out: Path, device: str, config: AutoencoderConfig, start: Path | None, small: bool) -> None:
+    device, rank = join_ranks(device)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    worlds, pool_size, crops, wholes = (8, 16, 4, 1) if small else (128, 6144, 128, 32)
-    pool = FramePool(Simulation(game, worlds, device), pool_size)
+    worlds, pool_size, crops, wholes = (8, 16, 4, 1) if small else (512, 8192, 96, 24)
     model = Autoencoder(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if start:
         model.load_state_dict({k: v.float() for k, v in load_file(start).items()})
     began = time.monotonic()
-    for _ in range(2 if small else 16):
+    torch.manual_seed(rank)
+    pool = FramePool(Simulation(game, worlds, device, offset=rank * 400_000), pool_size, stride=6)
+    for _ in range(2 if small else 8):
         pool.refresh()
     print(f"{game}: pool of {pool.filled} pictures after {time.monotonic() - began:.1f} s", flush=True)
     step = torch.compile(model, dynamic=False) if device == "cuda" else model
     training = Training(model, seconds, lr=4e-4, muon_lr=None, warmup=300)
-    said, losses, refresh_every = time.monotonic(), [], 6 if not small else 1
+    said, losses, refresh_every = time.monotonic(), [], 32 if not small else 1
     while training.progress < 1:
         whole = training.progress > 0.55
         if training.updates % refresh_every == 0:
@@ -80,13 +82,15 @@ def train(game: str, seconds: float, out: Path, device: str, config: Autoencoder
         loss.backward()
         training.apply()
         losses.append(mse)
-        if time.monotonic() - said > 10:
+        if rank == 0 and time.monotonic() - said > 10:
             said = time.monotonic()
             psnr = -10 * torch.stack(losses).mean().log10()
             print(f"{game} {training.progress:4.0%} update {training.updates} train psnr {psnr:.2f} dB whole={whole}", flush=True)
             losses = []
             if not psnr.isfinite():
                 raise SystemExit("the loss is not finite: stopping")
+    if rank:
+        return
     out.mkdir(parents=True, exist_ok=True)
     save_file(training.averaged(), out / f"{game}-autoencoder.safetensors")
     averaged = Autoencoder(config).to(device)

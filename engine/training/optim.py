@@ -4,9 +4,11 @@ Muon (Jordan et al., 2024) orthogonalises each matrix's momentum. torch.optim.Mu
 matrices of one shape are one batch, which at our sizes saves a fifth of an update.
 """
 
+import os
 import time
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -44,10 +46,21 @@ class Muon(torch.optim.Optimizer):
             torch._foreach_add_(parameters, list(update.unbind()), alpha=-group["lr"])
 
 
+def join_ranks(device: str) -> tuple[str, int]:
+    """Under torchrun joins the other ranks, each with its own GPU, worlds and batches. Returns device and rank."""
+    rank = int(os.environ.get("RANK", "0"))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return device, rank
+
+
 class Training:
     """A model's optimisers, learning rate by the clock, and the moving average that is kept.
 
     The rate warms up for `warmup` updates, stays, and falls linearly to a tenth over the last `cooldown` of the time.
+    With several ranks gradients are averaged, and rank 0's clock and weights are everybody's.
     """
 
     def __init__(self, model: nn.Module, seconds: float, lr: float, muon_lr: float | None, warmup: int = 200, cooldown: float = 0.4):
@@ -63,16 +76,36 @@ class Training:
         if muon_lr:
             self.optimisers.append(Muon(matrices, lr=muon_lr))
         self.base = [o.param_groups[0]["lr"] for o in self.optimisers]
+        self.several = dist.is_initialized()
+        self.progress = 0.0
+        self._agree()
         self.average = [p.detach().clone() for p in model.parameters()]
 
-    @property
-    def progress(self) -> float:
-        """Share of the time used, 0 to 1."""
-        return min(1.0, (time.monotonic() - self.started) / self.seconds)
+    @torch.no_grad()
+    def _agree(self) -> None:
+        """Share of the time used, and the weights (whose sums may differ in the last bit): those of rank 0."""
+        self.progress = min(1.0, (time.monotonic() - self.started) / self.seconds)
+        if not self.several:
+            return
+        parameters = list(self.model.parameters())
+        flat = torch.cat([torch.tensor([self.progress], device=parameters[0].device), *(p.flatten() for p in parameters)])
+        dist.broadcast(flat, 0)
+        self.progress = float(flat[0])
+        for parameter, part in zip(parameters, flat[1:].split([p.numel() for p in parameters])):
+            parameter.copy_(part.view_as(parameter))
+
+    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
+        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
+        dist.all_reduce(flat)
+        flat /= dist.get_world_size()
+        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
+            parameter.grad = part.view_as(parameter)
 
     def apply(self, clip: float = 1.0) -> None:
         """Clip the gradients, update, average."""
         parameters = list(self.model.parameters())
+        if self.several:
+            self._average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
         factor = min(1.0, (self.updates + 1) / self.warmup) * min(1.0, 0.1 + 0.9 * (1 - self.progress) / self.cooldown)
         for optimiser, base in zip(self.optimisers, self.base):
@@ -82,6 +115,8 @@ class Training:
         decay = min(0.999, (self.updates + 1) / (self.updates + 20))
         torch._foreach_lerp_(self.average, parameters, 1 - decay)
         self.updates += 1
+        if self.updates % 20 == 0:
+            self._agree()
 
     def averaged(self) -> dict[str, Tensor]:
         """The moving average as a state dict, bfloat16."""

@@ -25,7 +25,7 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import Inputs, WorldModel
 from engine.training.autoencoder import Autoencoder
 from engine.training.data import ClipBank, Clips, Simulation
-from engine.training.optim import Training
+from engine.training.optim import Training, join_ranks
 from games import GAMES
 
 TELEMETRY_WEIGHT = 0.5
@@ -90,9 +90,10 @@ def own_past(model, batches: Batches, clips: Clips, level: Tensor, passes: int, 
 
 
 def train(args: argparse.Namespace) -> None:
-    game, device = args.game, args.device
-    torch.manual_seed(1)
-    random.seed(1)
+    game = args.game
+    device, rank = join_ranks(args.device)
+    torch.manual_seed(1 + rank)
+    random.seed(1)  # the same on all ranks: the number of passes is drawn from it
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     spec = GAMES[game]
@@ -102,12 +103,12 @@ def train(args: argparse.Namespace) -> None:
     encoder = autoencoder.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if device == "cuda":
         encoder = torch.compile(encoder.to(torch.float32), dynamic=False)
-    worlds, rows, steps, length = (8, 4, 6, 24) if args.small else (256, 48, args.steps, 160)
-    offset = args.seed_offset
+    worlds, rows, steps, length = (8, 4, 6, 24) if args.small else (1024, args.rows, args.steps, 64)
+    offset = args.seed_offset + rank * 400_000
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         bank = ClipBank(Simulation(game, worlds, device, offset=offset), encoder, config.channels, length)
         began = time.monotonic()
-        for _ in range(steps + 4 if args.small else 48):
+        for _ in range(steps + 4):
             bank.advance()
     print(f"{game}: {bank.count * worlds} latents after {time.monotonic() - began:.1f} s", flush=True)
     model = WorldModel(config).to(device)
@@ -147,7 +148,7 @@ def train(args: argparse.Namespace) -> None:
         if passes == 0:
             sums += torch.stack((score.detach(), telemetry.detach(), torch.ones((), device=device)))
         count += 1
-        if time.monotonic() - said > 15:
+        if rank == 0 and time.monotonic() - said > 15:
             now = time.monotonic()
             values = sums.tolist()
             mean = [v / max(1, values[2]) for v in values]
@@ -159,10 +160,12 @@ def train(args: argparse.Namespace) -> None:
             said, sums, data_s, count = now, torch.zeros(3, device=device), 0.0, 0
             if mean[0] != mean[0]:
                 raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
-        if time.monotonic() - saved > 150:
+        if rank == 0 and time.monotonic() - saved > 150:
             saved = time.monotonic()
             save(args.out, game, training)
             check(game, model, training, autoencoder, config, device, args.small)
+    if rank:
+        return
     save(args.out, game, training)
     check(game, model, training, autoencoder, config, device, args.small)
     print(f"{game}: world model {training.updates} updates in {time.monotonic() - began:.0f} s", flush=True)
@@ -240,8 +243,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--muon-lr", type=float, default=2e-3)
+    parser.add_argument("--rows", type=int, default=48, help="rows of a batch: clips, or half as many with two samples each")
     parser.add_argument("--steps", type=int, default=20, help="steps in a clip")
-    parser.add_argument("--refresh", type=int, default=4, help="updates between steps of the simulation")
+    parser.add_argument("--refresh", type=int, default=20, help="updates between steps of the simulation")
     parser.add_argument("--two-from", type=float, default=0.35, help="share of the time after which two samples are scored")
     parser.add_argument("--own-from", type=float, default=0.5, help="share of the time after which its own outputs are seen")
     parser.add_argument("--seed-offset", type=int, default=200_000, help="first training seed")

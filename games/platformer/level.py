@@ -12,6 +12,7 @@ from torch import Tensor
 
 from games.noise import hash_bits
 from games.platformer import sections as sec
+from games.platformer.tiles import tile_art
 from games.platformer.units import (
     COIN, COLUMNS, ENEMY_W, MAX_SLOTS, MIN_SLOTS, ROWS, SLOT, SUB, TILE,
 )  # fmt: skip
@@ -39,6 +40,8 @@ class Level:
     look: Tensor  # [B] 0..2
     base: Tensor  # [B, MAX_SLOTS] ground height of each section in tiles
     tiles: Tensor  # [B, ROWS * COLUMNS] row 0 is the floor
+    art: Tensor  # [B, ROWS * COLUMNS] how each tile is drawn, see tiles.py
+    surface: Tensor  # [B, COLUMNS] height of the ground, over pits of the highest ledge, px; -1 without either
     enemy: Tensor  # [B, N, 5] as in Library
     coin: Tensor  # [B, N, 3]
     platform: Tensor  # [B, N, 6]
@@ -90,21 +93,27 @@ def library(device: str) -> Library:
     return Library(*(torch.tensor(t, device=device) for t in (tiles, enemies, coins, platforms)))
 
 
+def _draw(key: Tensor, counter: int) -> Tensor:
+    """hash_bits of a constant counter that is filled in on the device: no copy that a GPU would wait for."""
+    return hash_bits(key, torch.full_like(key, counter))
+
+
 def _plan(seeds: Tensor, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Number of slots [B], section ids [B, MAX_SLOTS] and base heights [B, MAX_SLOTS] of each level."""
     device = seeds.device
-    key = hash_bits(seeds, number, 11)
-    slots = MIN_SLOTS + hash_bits(key, 1) % (MAX_SLOTS - MIN_SLOTS + 1)
+    key = _draw(hash_bits(seeds, number), 11)
+    slots = MIN_SLOTS + _draw(key, 1) % (MAX_SLOTS - MIN_SLOTS + 1)
     slot = torch.arange(MAX_SLOTS, device=device)
     # Kinds by a random order without repetition; the kind number makes ties impossible.
     kinds = len(sec.KINDS)
-    order = hash_bits(key[:, None], 2, torch.arange(kinds, device=device)) * 32 + torch.arange(kinds, device=device)
+    rank = torch.arange(kinds, device=device)
+    order = hash_bits(_draw(key, 2)[:, None], rank) * 32 + rank
     kind = order.argsort(1)[:, :MAX_SLOTS]
-    ids = kind * sec.VARIANTS + hash_bits(key[:, None], 3, slot) % sec.VARIANTS
+    ids = kind * sec.VARIANTS + hash_bits(_draw(key, 3)[:, None], slot) % sec.VARIANTS
     ids[:, 0] = sec.START
     last = slots[:, None] - 1
     ids = torch.where(slot >= last, sec.GOAL, ids)
-    base = 2 + hash_bits(key[:, None], 4, slot) % 4
+    base = 2 + hash_bits(_draw(key, 4)[:, None], slot) % 3
     base = torch.where(slot > last, base.gather(1, last), base)
     return slots, ids, base
 
@@ -118,6 +127,15 @@ def _entities(table: Tensor, ids: Tensor, base: Tensor, x_fields: list[int], y_f
     return rows.flatten(1, 2)
 
 
+def _surface(tiles: Tensor) -> Tensor:
+    """Level.surface of tiles [B, ROWS, COLUMNS]."""
+    ground = (tiles == sec.SOLID).long().cumprod(1).sum(1)
+    height = torch.arange(1, ROWS + 1, device=tiles.device)[:, None]
+    ledge = ((tiles == sec.LEDGE) * height).amax(1)
+    top = torch.where(ground > 0, ground, ledge)
+    return torch.where(top > 0, top * TILE, -1)
+
+
 def make_level(seeds: Tensor, number: Tensor) -> Level:
     """The levels `number` (int64 [B]) of the worlds `seeds` (int64 [B])."""
     lib = library(str(seeds.device))
@@ -128,9 +146,11 @@ def make_level(seeds: Tensor, number: Tensor) -> Level:
     tiles = lib.tiles[ids[:, slot][:, None], row - base[:, slot][:, None] + sec.BELOW, column % SLOT]
     return Level(
         length=slots * SLOT,
-        look=hash_bits(seeds, number, 12) % 3,
+        look=_draw(hash_bits(seeds, number), 12) % 3,
         base=base,
         tiles=tiles.flatten(1),
+        art=tile_art(tiles, hash_bits(_draw(hash_bits(seeds, number), 13)[:, None], column)).flatten(1),
+        surface=_surface(tiles),
         enemy=_entities(lib.enemy, ids, base, [0, 1], 2),
         coin=_entities(lib.coin, ids, base, [0], 1),
         platform=_entities(lib.platform, ids, base, [0], 1),

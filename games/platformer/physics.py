@@ -82,7 +82,7 @@ def move_x(state: State, level: Level, carried: Tensor) -> State:
     x = state.x + way
     right = way > 0
     edge = x // SUB + torch.where(right, u.HERO_W - 1, 0)
-    heights = torch.tensor([0, u.HERO_H // 2, u.HERO_H - 1], device=x.device)
+    heights = torch.arange(3, device=x.device) * (u.HERO_H - 1) // 2
     hit = (tile_at(level, edge[:, None].expand(-1, 3), state.y[:, None] // SUB + heights) == SOLID).any(1)
     column = edge // TILE
     stop = torch.where(right, column * TILE - u.HERO_W, (column + 1) * TILE) * SUB
@@ -98,7 +98,7 @@ def move_y(state: State, level: Level, platforms: tuple[Tensor, Tensor, Tensor])
     """
     left, top, before = platforms
     y = state.y + state.vy
-    sides = state.x[:, None] // SUB + torch.tensor([0, u.HERO_W - 1], device=y.device)
+    sides = state.x[:, None] // SUB + torch.arange(2, device=y.device) * (u.HERO_W - 1)
     falling = state.vy <= 0
     probe = torch.where(falling, y // SUB, y // SUB + u.HERO_H - 1)
     kind = tile_at(level, sides, probe[:, None].expand(-1, 2))

@@ -3,7 +3,7 @@
 Every section begins and ends with flat ground at its base height, and keeps the rules that make a level
 finishable from left to right: pits <= 4 tiles (<= 3 to higher ground), steps up <= 3 tiles, over moving
 platforms never more than 3 tiles to the next thing to stand on, at any moment of their way.
-Level.py lines sections up at different base heights (at most 3 tiles apart).
+Level.py lines sections up at different base heights (at most 2 tiles apart).
 """
 
 from collections.abc import Callable
@@ -122,7 +122,7 @@ def steps_down(s: Section, d: Dice) -> None:
     s.ground(5, 6, d.pick(1, 2))
     s.ground(7, 8, 1)
     s.arc(2.5, 3, 3.8, 0)
-    s.walker(9, 11, 0, d, spiked=d.roll(0, 2) == 0)
+    s.walker(9.2, 11, 0, d)
 
 
 def pit(s: Section, d: Dice) -> None:
@@ -134,7 +134,7 @@ def pit(s: Section, d: Dice) -> None:
 
 
 def double_pit(s: Section, d: Dice) -> None:
-    first, island, second = d.roll(2, 3), d.roll(2, 3), d.roll(2, 3)
+    first, island, second = d.roll(2, 3), 3, d.roll(1, 2)
     s.ground(2, 1 + first, PIT)
     s.ground(2 + first, 1 + first + island, d.pick(0, 0, 1))
     s.ground(2 + first + island, min(1 + first + island + second, 9), PIT)
@@ -153,18 +153,18 @@ def ledges(s: Section, d: Dice) -> None:
 
 def pit_with_ledge(s: Section, d: Dice) -> None:
     left, first, last = d.roll(2, 3), d.roll(2, 3), d.roll(2, 3)
-    s.ground(left, min(left + first + last + 1, 9), PIT)
+    s.ground(left, min(left + first + last + 2, 9), PIT)
     row = d.pick(-1, -1, 0)
-    s.ledge(left + first, left + first + 1, row)
-    s.arc(left + first + 0.5, 2, row + 2.7, 0)
+    s.ledge(left + first, left + first + 2, row)
+    s.arc(left + first + 0.5, 3, row + 2.2, 0.5)
 
 
 def columns(s: Section, d: Dice) -> None:
-    s.ground(2, 9, PIT)
+    s.ground(3, 9, PIT)
     height = 0
-    for left in (3, 6, 9):
-        height = max(0, min(height + d.pick(-1, 1, 1, 2), 3))
-        s.ground(left, left if left == 9 else left + d.roll(0, 1), height)
+    for left in (4, 7):
+        height = max(0, min(height + d.pick(-1, 1, 1), 2))
+        s.ground(left, left + 1, height)
         s.coins.append((left + 0.5, height + 0.7))
 
 
@@ -237,14 +237,13 @@ def tunnel(s: Section, d: Dice) -> None:
 
 
 def sky_road(s: Section, d: Dice) -> None:
-    """A pit of 8 crossed on three ledges."""
+    """A pit of 8 crossed on two ledges."""
     s.ground(2, 9, PIT)
-    rows = [d.pick(-1, 0) for _ in range(3)]
-    s.ledge(3, 4, rows[0])
-    s.ledge(6, 6, max(rows[0], rows[1]))
-    s.ledge(8, 8, rows[2])
-    s.arc(3.5, 2, rows[0] + 1.7, 0)
-    s.coins.append((6.5, max(rows[0], rows[1]) + 1.7))
+    low, high = d.pick(-1, 0), d.pick(0, 0, 1)
+    s.ledge(3, 4, low)
+    s.ledge(6, 7 + d.roll(0, 1), high)
+    s.arc(3.5, 2, low + 1.7, 0)
+    s.arc(6.5, 2, high + 1.7, 0)
 
 
 def goal(s: Section, d: Dice) -> None:

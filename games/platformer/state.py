@@ -73,7 +73,7 @@ def fresh(level: Level) -> State:
 def placed(state: State, level: Level) -> State:
     """`state` standing at its checkpoint, at rest, with every enemy back and the camera cut to it."""
     zero, one = torch.zeros_like(state.x), torch.ones_like(state.x)
-    x = (state.checkpoint * SLOT * TILE + TILE + TILE // 2) * SUB
+    x = (state.checkpoint * SLOT * TILE + TILE + 6) * SUB
     y = level.base.gather(1, state.checkpoint[:, None])[:, 0] * TILE * SUB
     return State(**(vars(state) | {
         "x": x, "y": y, "vx": zero, "vy": zero, "facing": one, "grounded": one, "ride": one * NOBODY,

@@ -32,7 +32,7 @@ SPEC = GameSpec(
         TelemetryField("rival_gap", "m", "value", 0.0, 60.0, "to the nearest rival ahead; 60 when there is none nearer"),
         TelemetryField("rival_lateral", "half road widths", "value", -3.0, 3.0, "that rival's offset minus the car's; 0 when none"),
         TelemetryField("progress", "laps", "count", -0.001, 0.001, "distance along the track, in laps since the start"),
-        TelemetryField("lap", "laps", "count", 0.0, 0.1, "full laps completed"),
+        TelemetryField("lap", "laps", "event", -1.0, 1.0, "full laps completed"),
         TelemetryField("off_road", "", "flag", 0.0, 1.0, "at least half the car is on the grass or sand"),
         TelemetryField("collision", "", "flag", 0.0, 1.0, "touched a rival within the last 0.25 s"),
     ),

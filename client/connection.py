@@ -1,0 +1,130 @@
+"""The client's end of the wire: a DEALER socket that never blocks play and keeps only the newest picture.
+
+Way of one frame: gateway -> Connection.drain -> pacer -> screen.
+"""
+
+import contextlib
+import uuid
+from dataclasses import dataclass
+
+import zmq
+
+from client.errors import UserError
+from engine.protocol import (
+    MAX_MESSAGE_BYTES,
+    Frame,
+    ProtocolError,
+    ToClient,
+    ToEngine,
+    pack,
+    unpack_to_client,
+)
+
+_MAX_PARTS_PER_DRAIN = 64  # a flood of messages must not keep the loop from drawing
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A received frame; pixels: height * width * 3 bytes, rows from the top; received_s: local monotonic
+    clock."""
+
+    frame: Frame
+    pixels: memoryview
+    received_s: float
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return self.frame.epoch, self.frame.index
+
+
+@dataclass(frozen=True)
+class Received:
+    """What one drain found: control messages in order, the newest picture, how many older pictures it
+    replaced."""
+
+    control: tuple[ToClient, ...]
+    picture: Picture | None
+    superseded: int
+
+
+class Connection:
+    """Talks to one engine. The routing id stays the same when the link breaks and comes back."""
+
+    def __init__(self, address: str) -> None:
+        """address: tcp://host:port or ipc://path. Raises UserError if it is not one."""
+        self.address = address
+        self.bad_messages = 0
+        self._newest: tuple[int, int] = (-1, -1)
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(zmq.DEALER)
+        # IMMEDIATE: nothing queues up for an engine that is not there yet, so a hello repeated while it
+        # starts arrives once, and buttons pressed during a broken link do not replay afterwards.
+        for option, value in (
+            (zmq.ROUTING_ID, b"c" + uuid.uuid4().hex.encode()),
+            (zmq.IMMEDIATE, 1),
+            (zmq.LINGER, 200),
+            (zmq.SNDHWM, 32),
+            (zmq.RCVHWM, 4),
+            (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
+            (zmq.HEARTBEAT_IVL, 1000),
+            (zmq.HEARTBEAT_TIMEOUT, 5000),
+            (zmq.RECONNECT_IVL, 100),
+            (zmq.RECONNECT_IVL_MAX, 1000),
+        ):
+            self._socket.setsockopt(option, value)
+        try:
+            self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise UserError(
+                f"{address!r} is not an engine's address ({error.strerror}): write tcp://host:port", 2
+            ) from None
+
+    def send(self, message: ToEngine) -> bool:
+        """Queue `message` without waiting; False when the link is down or full."""
+        try:
+            self._socket.send(pack(message), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until something arrives, `timeout_s` at most; True if something did."""
+        return bool(self._socket.poll(round(max(0.0, timeout_s) * 1000.0), zmq.POLLIN))
+
+    def drain(self, now_s: float) -> Received:
+        """Take what has arrived. Pictures not newer than one already returned count as superseded."""
+        control: list[ToClient] = []
+        picture: Picture | None = None
+        superseded = 0
+        for _ in range(_MAX_PARTS_PER_DRAIN):
+            message, pixels = self._receive()
+            if message is None:
+                break
+            if not isinstance(message, Frame):
+                control.append(message)
+                continue
+            order = (message.epoch, message.index)
+            if order <= self._newest:
+                superseded += 1
+                continue
+            superseded += picture is not None
+            self._newest = order
+            picture = Picture(message, pixels, now_s)
+        return Received(tuple(control), picture, superseded)
+
+    def close(self) -> None:
+        self._socket.close()
+        self._context.term()
+
+    def _receive(self) -> tuple[ToClient | None, memoryview]:
+        """The next message that parses, or None when nothing is left."""
+        while True:
+            try:
+                parts = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return None, memoryview(b"")
+            with contextlib.suppress(ProtocolError):
+                if len(parts) == 1:
+                    return unpack_to_client(parts[0].buffer)
+            self.bad_messages += 1

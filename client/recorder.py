@@ -1,0 +1,253 @@
+"""Records a play to a directory while it goes on, in a thread of its own. Play never waits for it.
+
+Way of one frame: flip -> Recorder.add (no waiting: when the encoder is behind, the picture is left out and
+counted)
+-> thread: x264 into a fragmented MP4, one line of JSON. See recording.py for the files.
+"""
+
+import os
+import platform
+import queue
+import threading
+import time
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import msgspec
+import numpy as np
+
+from client.connection import Picture
+from client.errors import UserError
+from client.recording import FRAMES, SCHEMA, VIDEO, Counts, FrameRecord, Meta, sha256, write_meta
+from engine.protocol import Welcome
+from games.spec import GameSpec
+
+_PICTURES_WAITING = 8
+_LINES_WAITING = 4096
+_JOIN_S = 30.0
+_REMEMBERED_INPUTS = 512
+_PACKAGES = ("dreamcade", "pygame-ce", "numpy", "pyzmq", "msgspec", "av")
+_X264 = {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "threads": "1"}
+_KEYFRAME_EVERY = 30  # a fragment ends at a keyframe: this is what a kill can lose
+_CONTAINER = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+
+_Item = tuple[FrameRecord, Picture | None]
+
+
+def require_empty(directory: Path) -> None:
+    """Raises UserError unless `directory` is empty or does not exist and can be made."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if any(directory.iterdir()):
+            raise UserError(f"--record {directory}: the directory is not empty; name a new one", 2)
+    except OSError as error:
+        raise UserError(f"--record {directory}: {error.strerror or error}", 2) from None
+
+
+class Recorder:
+    """Writes one recording. `failure` says what stopped it, if something did; play goes on."""
+
+    def __init__(self, directory: Path, spec: GameSpec, mode: str, seed: int, welcome: Welcome) -> None:
+        """directory: empty or new. Raises UserError if the files cannot be made."""
+        require_empty(directory)
+        self.failure: str | None = None
+        self._directory = directory
+        self._meta = _meta(spec, mode, seed, welcome)
+        self._start_s = time.perf_counter()
+        self._pts_offset, self._epoch, self._last_pts = 0, -1, -1
+        self._input_s: dict[int, float] = {}
+        self._frames = self._dropped = self._lost_lines = self._encoded = 0
+        self._queue: queue.Queue[_Item | None] = queue.Queue(_LINES_WAITING)
+        self._places = threading.Semaphore(_PICTURES_WAITING)
+        try:
+            write_meta(directory, self._meta)
+            self._lines = (directory / FRAMES).open("wb")
+            self._video = _Video(directory / VIDEO, welcome.width, welcome.height, welcome.fps)
+        except (OSError, av.error.FFmpegError) as error:
+            raise UserError(f"cannot record to {directory}: {error}") from None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def input_sent(self, seq: int, time_s: float) -> None:
+        """Buttons `seq` stand for a key at `time_s`."""
+        self._input_s[seq] = time_s
+        self._input_s.pop(seq - _REMEMBERED_INPUTS, None)
+
+    def add(self, picture: Picture, presented_s: float) -> None:
+        """Record a frame that was just shown. Returns at once."""
+        has_place = self.failure is None and self._places.acquire(blocking=False)
+        self._frames += 1
+        self._dropped += not has_place
+        record = self._record(picture, presented_s, dropped=not has_place)
+        try:
+            self._queue.put_nowait((record, picture if has_place else None))
+        except queue.Full:
+            self._lost_lines += 1
+            if has_place:
+                self._places.release()
+
+    def close(self) -> None:
+        """Write what is waiting, then mark the recording as complete. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._queue.put(None)
+        self._thread.join(_JOIN_S)
+        if self._thread.is_alive():
+            self.failure = "the disk did not take the recording in time"
+            return
+        try:
+            self._finish()
+        except (OSError, av.error.FFmpegError) as error:
+            self._fail(error)
+
+    def summary(self) -> dict[str, Any]:
+        """For the JSON of play."""
+        counts = msgspec.structs.asdict(self._counts())
+        completed = self._closed and self.failure is None
+        return {"directory": str(self._directory), "completed": completed, "failure": self.failure, **counts}
+
+    # -- inside -----------------------------------------------------------------------------------------
+
+    def _counts(self) -> Counts:
+        return Counts(
+            frames=self._frames,
+            video_frames=self._encoded,
+            dropped_from_video=self._dropped,
+            lost_lines=self._lost_lines,
+        )
+
+    def _record(self, picture: Picture, presented_s: float, dropped: bool) -> FrameRecord:
+        frame = picture.frame
+        if frame.epoch != self._epoch:  # indices begin anew, the video's time goes on
+            self._epoch, self._pts_offset = frame.epoch, self._last_pts + 1 - frame.index
+        self._last_pts = max(self._last_pts + 1, self._pts_offset + frame.index)
+        input_s = self._input_s.get(frame.applied_seq)
+        return FrameRecord(
+            pts=self._last_pts,
+            epoch=frame.epoch,
+            index=frame.index,
+            kind=frame.kind,
+            ahead=frame.ahead,
+            step=frame.step,
+            stride=frame.stride,
+            lag=frame.lag,
+            buttons=frame.buttons,
+            applied_seq=frame.applied_seq,
+            input_ms=None if input_s is None else self._ms(input_s),
+            received_ms=self._ms(picture.received_s),
+            presented_ms=self._ms(presented_s),
+            latent_hash=frame.latent_hash,
+            telemetry=[round(value, 5) for value in frame.telemetry],
+            dropped_from_video=dropped,
+        )
+
+    def _ms(self, time_s: float) -> float:
+        return round((time_s - self._start_s) * 1000.0, 3)
+
+    def _run(self) -> None:
+        """The thread. After a failure it goes on emptying the queue, so that nothing fills up."""
+        while (item := self._queue.get()) is not None:
+            record, picture = item
+            try:
+                if self.failure is None:
+                    self._write(record, picture)
+            except (OSError, av.error.FFmpegError) as error:
+                self._fail(error)
+            if picture is not None:
+                self._places.release()
+
+    def _write(self, record: FrameRecord, picture: Picture | None) -> None:
+        if picture is not None:
+            self._video.add(picture, record.pts)
+            self._encoded += 1
+        self._lines.write(msgspec.json.encode(record) + b"\n")
+        if record.pts % _KEYFRAME_EVERY == 0:
+            self._lines.flush()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = f"recording stopped: {getattr(error, 'strerror', None) or error}"
+
+    def _finish(self) -> None:
+        try:
+            self._video.close()
+        finally:
+            self._lines.flush()
+            os.fsync(self._lines.fileno())
+            self._lines.close()
+        if self.failure is not None:
+            return
+        _sync(self._directory / VIDEO)
+        done = msgspec.structs.replace(
+            self._meta,
+            completed=True,
+            counts=self._counts(),
+            video_sha256=sha256(self._directory / VIDEO),
+            frames_sha256=sha256(self._directory / FRAMES),
+        )
+        write_meta(self._directory, done)
+
+
+class _Video:
+    """x264 in a fragmented MP4: readable up to its last whole fragment whenever the process dies."""
+
+    def __init__(self, path: Path, width: int, height: int, fps: int) -> None:
+        self._size = (width, height)
+        self._container = av.open(str(path), "w", format="mp4", options=_CONTAINER)
+        self._stream = self._container.add_stream("libx264", rate=fps, options=_X264)
+        self._stream.width, self._stream.height = width, height
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, fps)
+        self._stream.codec_context.gop_size = _KEYFRAME_EVERY
+
+    def add(self, picture: Picture, pts: int) -> None:
+        """Encode a picture at `pts` frames."""
+        shape = (picture.frame.height, picture.frame.width, 3)
+        frame = av.VideoFrame.from_ndarray(
+            np.frombuffer(picture.pixels, np.uint8).reshape(shape), format="rgb24"
+        )
+        frame.pts, frame.time_base = pts, self._stream.codec_context.time_base
+        self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        try:
+            self._container.mux(self._stream.encode(None))
+        finally:
+            self._container.close()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _meta(spec: GameSpec, mode: str, seed: int, welcome: Welcome) -> Meta:
+    return Meta(
+        schema=SCHEMA,
+        completed=False,
+        game=spec.name,
+        seed=seed,
+        mode=mode,
+        fps=welcome.fps,
+        width=welcome.width,
+        height=welcome.height,
+        welcome=msgspec.structs.asdict(welcome),
+        versions=_versions(),
+        buttons={button.name or "": int(button) for button in spec.buttons},
+        telemetry=[field.name for field in spec.telemetry],
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

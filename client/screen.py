@@ -1,0 +1,85 @@
+"""The window: one 720x480 canvas, scaled by SDL with its aspect kept, and what is drawn on it each flip."""
+
+import os
+import sys
+import warnings
+
+import pygame
+
+from client.connection import Picture
+from client.errors import UserError
+
+NO_DISPLAY = "no display found; add --headless to play without a window"
+
+
+def display_available(environment: dict[str, str], platform: str) -> bool:
+    """Whether a window can be expected: always but on Linux and the like without any display variable."""
+    if environment.get("SDL_VIDEODRIVER"):
+        return True
+    if platform in ("win32", "darwin", "cygwin"):
+        return True
+    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
+
+
+class Screen:
+    """Opens the window on construction; `canvas` is what to draw on, `flip` shows it."""
+
+    def __init__(
+        self, title: str, size: tuple[int, int], headless: bool = False, fullscreen: bool = False
+    ) -> None:
+        """size: of the canvas in pixels. Raises UserError when there is no display."""
+        if headless:
+            os.environ["SDL_VIDEODRIVER"] = "dummy"
+            os.environ["SDL_AUDIODRIVER"] = "dummy"
+        elif not display_available(dict(os.environ), sys.platform):
+            raise UserError(NO_DISPLAY)
+        os.environ.setdefault("SDL_RENDER_SCALE_QUALITY", "linear")
+        self.headless = headless or os.environ.get("SDL_VIDEODRIVER") == "dummy"
+        self.size = size
+        try:
+            pygame.display.init()
+            pygame.font.init()
+            pygame.display.set_caption(title)
+            self.canvas = self._open(fullscreen)
+        except pygame.error as error:
+            pygame.quit()
+            raise UserError(f"{NO_DISPLAY} ({error})") from None
+        pygame.mouse.set_visible(not fullscreen)
+
+    def _open(self, fullscreen: bool) -> pygame.Surface:
+        if self.headless:
+            return pygame.display.set_mode(self.size)
+        flags = pygame.SCALED | pygame.RESIZABLE | (pygame.FULLSCREEN if fullscreen else 0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "no fast renderer available": it still works, only slower
+            try:
+                return pygame.display.set_mode(self.size, flags, vsync=1)
+            except pygame.error:
+                return pygame.display.set_mode(self.size, flags)
+
+    def toggle_fullscreen(self) -> None:
+        if self.headless:
+            return
+        pygame.display.toggle_fullscreen()
+        pygame.mouse.set_visible(not pygame.display.is_fullscreen())
+
+    def blit_picture(self, picture: Picture) -> None:
+        """Copy the game's picture onto the canvas, scaled only if it has another size."""
+        frame = picture.frame
+        image = pygame.image.frombuffer(picture.pixels, (frame.width, frame.height), "RGB")
+        if image.get_size() != self.size:
+            image = pygame.transform.smoothscale(image, self.size)
+        self.canvas.blit(image, (0, 0))
+
+    def flip(self) -> None:
+        pygame.display.flip()
+
+    def save(self, path: str) -> None:
+        """Write the canvas as PNG. Raises UserError if it cannot."""
+        try:
+            pygame.image.save(self.canvas, path)
+        except (pygame.error, OSError) as error:
+            raise UserError(f"cannot write {path}: {error}") from None
+
+    def close(self) -> None:
+        pygame.quit()

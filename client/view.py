@@ -1,0 +1,81 @@
+"""Everything on the window in play: the picture, the dashboard and measurements over it, panels and
+notices."""
+
+import time
+
+import pygame
+
+from client.connection import Picture
+from client.dashboard import dashboard_for
+from client.hud import Hud, draw_frame_kind
+from client.overlay import Overlay
+from client.report import Live
+from client.screen import Screen
+from client.theme import Typeface
+from games.spec import GameSpec
+
+WARN_S = 1.0
+FAREWELL_S = 3.0
+_NOTICE_S = 2.0
+_REDRAW_S = 1 / 30
+
+
+class View:
+    """Composes and flips. Holds only what concerns looks."""
+
+    def __init__(self, screen: Screen, typeface: Typeface, spec: GameSpec, backend: str) -> None:
+        self._screen, self._type = screen, typeface
+        self._hud, self._dashboard = Hud(typeface, backend), dashboard_for(spec, typeface)
+        self._overlay = Overlay(typeface)
+        self._show_hud = True
+        self._notice, self._notice_until_s = "", 0.0
+
+    def toggle_hud(self) -> None:
+        self._show_hud = not self._show_hud
+
+    def overlay_gone(self) -> None:
+        """The next panel eases in anew."""
+        self._overlay.hide()
+
+    def say(self, text: str) -> None:
+        """Show `text` for two seconds."""
+        self._notice, self._notice_until_s = text, time.perf_counter() + _NOTICE_S
+
+    def draw(
+        self,
+        picture: Picture,
+        live: Live,
+        now_s: float,
+        *,
+        silent_s: float = 0.0,
+        paused: bool = False,
+        stepping: bool = False,
+        recording: bool = False,
+    ) -> None:
+        """One flip. silent_s: how long nothing came from the engine."""
+        canvas, frame = self._screen.canvas, picture.frame
+        self._screen.blit_picture(picture)
+        self._dashboard.draw(canvas, frame.telemetry)
+        if self._show_hud:
+            self._hud.draw(canvas, live, frame, now_s, recording)
+        if paused and stepping:
+            draw_frame_kind(canvas, self._type, frame.kind, f"{frame.kind}, frame {frame.index}")
+        elif paused:
+            self._overlay.pause(canvas, now_s)
+        if silent_s > WARN_S:
+            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s, waiting for the engine")
+        if now_s < self._notice_until_s:
+            self._overlay.notice(canvas, self._notice)
+        self._screen.flip()
+
+    def farewell(self, text: str, picture: Picture | None) -> None:
+        """The reason for the end, for a moment or until a key; not where nobody is there to read it."""
+        end_s = time.perf_counter() + (0.0 if self._screen.headless else FAREWELL_S)
+        while time.perf_counter() < end_s:
+            if picture is not None:
+                self._screen.blit_picture(picture)
+            self._overlay.message(self._screen.canvas, "The game has ended", text, time.perf_counter())
+            self._screen.flip()
+            if any(event.type in (pygame.QUIT, pygame.KEYDOWN) for event in pygame.event.get()):
+                return
+            time.sleep(_REDRAW_S)

@@ -1,0 +1,89 @@
+"""The racing game: B independent worlds as one batch of tensors. See games.world for the interface.
+
+buttons -> physics.step -> State; State + Track + Scenery -> render -> picture. Everything random is a
+hash of the world's seed.
+"""
+
+import torch
+from torch import Tensor
+
+from games.noise import hash_bits
+from games.racing import physics
+from games.racing.driver import Drivers
+from games.racing.physics import State, wrap_angle, wrap_gap
+from games.racing.render import Painter
+from games.racing.scenery import Scenery, build_scenery
+from games.racing.spec import SPEC
+from games.racing.track import Track, build_tracks
+from games.spec import GameSpec
+
+__all__ = ["Drivers", "World"]
+
+_LOOK = 401
+_NO_RIVAL_M = 60.0
+
+
+class World:
+    """B races. Public to drivers and tests: seeds, look (index into spec.looks) [B], track, scenery, state."""
+
+    spec: GameSpec = SPEC
+
+    def __init__(self, seeds: Tensor, device: str = "cpu") -> None:
+        self.device = device
+        self.seeds = seeds.to(device=device, dtype=torch.int64).clone()
+        self.look = _look(self.seeds)
+        self.track: Track = build_tracks(self.seeds)
+        self.scenery: Scenery = build_scenery(self.seeds, self.track, self.look)
+        self.state: State = physics.start(self.seeds, self.track)
+        self._painter: Painter | None = None
+
+    def step(self, buttons: Tensor, active: Tensor | None = None) -> None:
+        new = physics.step(self.state, buttons.to(self.device), self.track, self.seeds)
+        self.state = new if active is None else physics.choose(active.to(self.device), new, self.state)
+
+    def restart(self, where: Tensor, seeds: Tensor) -> None:
+        rows = where.to(self.device).nonzero()[:, 0]
+        if rows.numel() == 0:
+            return
+        fresh = seeds.to(device=self.device, dtype=torch.int64)[rows]
+        track, look = build_tracks(fresh), _look(fresh)
+        self.seeds = self.seeds.index_copy(0, rows, fresh)
+        self.look = self.look.index_copy(0, rows, look)
+        self.track = self.track.replaced(rows, track)
+        self.scenery = self.scenery.replaced(rows, build_scenery(fresh, track, look))
+        self.state = self.state.replaced(rows, physics.start(fresh, track))
+
+    def render(self) -> Tensor:
+        return self._paint(False)[0]
+
+    def render_classes(self) -> tuple[Tensor, Tensor]:
+        picture, classes = self._paint(True)
+        assert classes is not None
+        return picture, classes
+
+    def _paint(self, with_classes: bool) -> tuple[Tensor, Tensor | None]:
+        if self._painter is None:  # the atlas is painted when somebody first looks
+            self._painter = Painter(self.device)
+        return self._painter.paint(self.state, self.track, self.scenery, self.look, self.seeds, with_classes)
+
+    def telemetry(self) -> Tensor:
+        c, track = self.state, self.track
+        half = track.half_width
+        error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
+        # 'Ahead' is where the car looks, so who faces backwards reads the bends that he sees.
+        sense = torch.where(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
+        ahead = torch.tensor([15.0, 40.0, 80.0], device=c.s.device)
+        bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
+        gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
+        gap, i = torch.where(gap > 0.0, gap, _NO_RIVAL_M).min(1)
+        beside = (c.rival_lateral.gather(1, i[:, None])[:, 0] - c.lateral) / half
+        fields = [
+            c.speed, c.lateral / half, error, *bends.unbind(1), gap.clamp(max=_NO_RIVAL_M),
+            torch.where(gap < _NO_RIVAL_M, beside, 0.0), c.travelled / track.length, c.lap,
+            c.lateral.abs() >= half, c.bump > 0.0,
+        ]
+        return torch.stack([f.to(torch.float32) for f in fields], 1)
+
+
+def _look(seeds: Tensor) -> Tensor:
+    return hash_bits(seeds, _LOOK) % len(SPEC.looks)

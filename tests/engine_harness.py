@@ -1,0 +1,186 @@
+"""Real engine processes and a test client over real sockets, with the fake backend."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import zmq
+
+from engine.protocol import (
+    PROTOCOL_VERSION,
+    Buttons,
+    Command,
+    Frame,
+    Hello,
+    Loading,
+    Message,
+    Welcome,
+    pack,
+    unpack_to_client,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Engine:
+    """`python -m engine.launch` in a directory of its own."""
+
+    def __init__(self, *arguments: str, listen: str = "", fake: bool = True) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="dc-")
+        self.directory = Path(self._directory.name)
+        self.address = listen or f"ipc://{self.directory}/front.ipc"
+        self._stderr = (self.directory / "stderr").open("w+b")
+        command = [
+            sys.executable,
+            "-m",
+            "engine.launch",
+            "--listen",
+            self.address,
+            "--until-stdin-closes",
+            *arguments,
+        ]
+        self.process = subprocess.Popen(
+            command + ["--fake"] * fake,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": str(self.directory)},
+        )
+
+    @property
+    def stderr(self) -> str:
+        return (self.directory / "stderr").read_text(encoding="utf-8")
+
+    def processes(self) -> dict[str, int]:
+        """Living processes of this engine: name ("gateway", "world", "decoder", "launch") -> pid."""
+        found = {}
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+            except OSError:
+                continue
+            module = next((word for word in words if word.startswith("engine.")), "")
+            if alive and module and any(str(self.directory) in word for word in words):
+                name = (
+                    words[words.index("--roles") + 1]
+                    if module == "engine.rank"
+                    else module.removeprefix("engine.")
+                )
+                found[name.removesuffix(",simulator")] = int(entry.name)
+        return found
+
+    def wait(self, timeout_s: float = 4.0) -> int:
+        return self.process.wait(timeout_s)
+
+    def assert_nothing_left(self, within_s: float = 2.5) -> None:
+        until_s = time.monotonic() + within_s
+        while (left := self.processes()) and time.monotonic() < until_s:
+            time.sleep(0.02)
+        files = [file.name for file in self.directory.iterdir() if file.name != "stderr"]
+        assert not left and not files, (left, files)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                for pid in self.processes().values():
+                    os.kill(pid, signal.SIGKILL)
+                self.process.wait(5)
+        for pipe in (self.process.stdin, self.process.stdout, self._stderr):
+            if pipe is not None:
+                pipe.close()
+        self._directory.cleanup()
+
+
+class Player:
+    """A client: keeps what it is told, sends its buttons every 0.05 s while it listens."""
+
+    def __init__(self, address: str) -> None:
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(address)
+        self.seq, self.held = 0, 0
+        self._sent_s = 0.0
+
+    def send(self, message: Message) -> None:
+        self.socket.send(pack(message))
+
+    def hello(self, game: str = "racing", version: int = PROTOCOL_VERSION, **choices) -> None:
+        self.send(Hello(version=version, game=game, **choices))
+
+    def hold(self, held: int) -> int:
+        """New buttons; returns their sequence number."""
+        self.seq, self.held = self.seq + 1, held
+        self.send(Buttons(seq=self.seq, held=held))
+        return self.seq
+
+    def receive(self, timeout_s: float) -> tuple[Message, bytes] | None:
+        """The next message and its pixels; buttons are repeated meanwhile, as a sign of life."""
+        until_s = time.monotonic() + timeout_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            if time.monotonic() - self._sent_s > 0.05:
+                self.send(Buttons(seq=self.seq, held=self.held))
+                self._sent_s = time.monotonic()
+            if self.socket.poll(min(left_s, 0.05) * 1000):
+                message, pixels = unpack_to_client(self.socket.recv())
+                return message, bytes(pixels)
+        return None
+
+    def expect(self, kind: type, timeout_s: float = 30.0):
+        """The next message of `kind`; Loading and Frames before it are skipped."""
+        until_s = time.monotonic() + timeout_s
+        while (left_s := until_s - time.monotonic()) > 0:
+            received = self.receive(left_s)
+            if received is not None and isinstance(received[0], kind):
+                return received[0]
+            assert received is None or isinstance(received[0], Loading | Frame | Welcome), received[0]
+        raise AssertionError(f"no {kind.__name__} within {timeout_s} s")
+
+    def frames(self, seconds: float) -> list[tuple[Frame, bytes]]:
+        """Everything shown for a while, counted from the first frame."""
+        shown: list[tuple[Frame, bytes]] = []
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            received = self.receive(left_s)
+            if received is not None and isinstance(received[0], Frame):
+                shown.append((received[0], received[1]))
+        return shown
+
+    def join(self, **choices) -> Welcome:
+        self.hello(**choices)
+        return self.expect(Welcome)
+
+    def bye(self) -> None:
+        self.send(Command(kind="bye"))
+
+    def close(self) -> None:
+        self._context.destroy(linger=100)
+
+
+@contextmanager
+def engine(*arguments: str, **choices) -> Iterator[Engine]:
+    running = Engine(*arguments, **choices)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@contextmanager
+def player(address: str) -> Iterator[Player]:
+    playing = Player(address)
+    try:
+        yield playing
+    finally:
+        playing.close()

@@ -1,0 +1,178 @@
+import math
+
+import pytest
+
+from engine.clock import FollowedClock, GameClock, LagChooser, StepPace
+from engine.presentation import Choice, Presentation
+
+
+def running(clock: GameClock, index: float = 0.0) -> GameClock:
+    clock.set(index, 100.0)
+    clock.resume(100.0)
+    return clock
+
+
+def test_game_time_is_wall_time_in_60ths():
+    clock = running(GameClock())
+    assert clock.index(100.0) == 0 and clock.index(101.5) == pytest.approx(90)
+    assert clock.seconds_until(120, 101.0) == pytest.approx(1.0)
+
+
+def test_a_paused_clock_stands_still_and_goes_on_where_it_was():
+    clock = running(GameClock())
+    clock.pause(101.0)
+    assert clock.index(500.0) == 60 and clock.seconds_until(61, 500.0) == math.inf
+    assert clock.seconds_until(60, 500.0) <= 0
+    clock.resume(500.0)
+    assert clock.index(501.0) == pytest.approx(120)
+
+
+def test_a_followed_clock_believes_the_message_that_was_delayed_least():
+    clock = running(FollowedClock(), 10.0)
+    clock.heard(16.5, 100.1)  # 6.5 frames later by its account: ahead of ours
+    assert clock.index(100.1) == pytest.approx(16.5)
+    clock.heard(21.5, 100.2)  # a frame late: hardly pulls
+    assert 22.4 < clock.index(100.2) < 22.5
+
+
+def test_a_followed_clock_jumps_back_when_the_other_one_slipped():
+    clock = running(FollowedClock(), 100.0)
+    clock.heard(90.0, 100.0)
+    assert clock.index(100.0) == 90
+
+
+def test_the_stride_is_the_smallest_that_holds_real_time():
+    pace = StepPace()
+    pace.observe(0.015)
+    assert pace.choose(decode_s=0.0, now_s=0.0) == 1  # 15 ms of 16.7, the decoder has its own cores
+    pace.observe(0.015)
+    assert (
+        pace.choose(decode_s=0.015, now_s=0.0) == 2
+    )  # 15 + 15 of 33 ms, 30 decodes a second beside the steps
+    pace.observe(0.015)
+    assert pace.choose(decode_s=0.020, now_s=0.0) == 3  # 15 + 1.5 * 20 of 50 ms
+    slow = StepPace()
+    slow.observe(0.5)
+    assert slow.choose(0.0, 0.0) == 8
+
+
+def test_the_stride_rises_at_once_and_falls_slowly():
+    pace = StepPace()
+    for _ in range(9):
+        pace.observe(0.040)
+    assert pace.choose(0.0, 0.0) == 3
+    for _ in range(9):
+        pace.observe(0.001)
+    assert [pace.choose(0.0, now_s) for now_s in (0.0, 2.9, 3.0, 4.0, 6.9, 7.0)] == [3, 3, 2, 2, 2, 1]
+
+
+def test_the_stride_never_falls_below_what_long_play_needs_and_a_fixed_one_stays():
+    pace = StepPace(smallest=2)
+    pace.observe(0.001)
+    assert pace.choose(0.0, 0.0) == 2
+    fixed = StepPace(fixed=4)
+    fixed.observe(1.0)
+    assert fixed.choose(0.0, 0.0) == 4
+
+
+def test_the_clock_slips_only_when_steps_cannot_catch_up():
+    pace = StepPace(fixed=4)
+    assert pace.slip_to(16.0, next_window_end=8) is None
+    assert pace.slip_to(16.1, next_window_end=8) == 8.0
+
+
+def test_the_lag_follows_the_lateness_of_true_frames_up_to_4():
+    lag = LagChooser()
+    for _ in range(8):
+        lag.observe(1.8)
+    assert lag.lag == 2 and not lag.saturated
+    for _ in range(8):
+        lag.observe(7.0)
+    assert lag.lag == 4 and lag.saturated
+    for _ in range(200):
+        lag.observe(0.4)
+    assert lag.lag == 1 and not lag.saturated
+
+
+# -- which picture is shown ---------------------------------------------------------------------------
+
+
+def played(step_frames: float, decode_frames: float, stride: int, lag: int, frames: int) -> list[Choice]:
+    """A decoder that works without pause beside a world whose latents come `step_frames` after their index."""
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(lag))
+    presentation.decode_s = decode_frames / 60
+    now, next_true, shown = 0.0, 0, []
+    while now < frames:
+        while next_true + step_frames <= now:
+            presentation.arrived(next_true, stride, 100.0 + now / 60)
+            next_true += stride
+        choice = presentation.choose(100.0 + now / 60)
+        if choice is None:
+            now += 0.05
+            continue
+        shown.append(choice)
+        presentation.shown(choice)
+        now += decode_frames
+    return shown
+
+
+def test_a_fast_machine_shows_every_index_and_every_true_frame_at_its_own():
+    shown = played(step_frames=0.9, decode_frames=0.5, stride=4, lag=2, frames=80)
+    indices = [choice.index for choice in shown]
+    assert indices == list(range(indices[0], indices[-1] + 1)) and len(indices) > 70
+    assert all((choice.ahead == 0) == (choice.index % 4 == 0) and choice.ahead < 4 for choice in shown)
+
+
+def test_a_slow_decoder_still_shows_every_true_frame_and_keeps_game_time():
+    shown = played(step_frames=1.0, decode_frames=1.7, stride=4, lag=3, frames=120)
+    true = [choice.index for choice in shown if choice.ahead == 0]
+    assert true == list(range(0, true[-1] + 1, 4)) and true[-1] > 108
+    assert all(a.index < b.index for a, b in zip(shown, shown[1:]))
+
+
+def test_true_frames_that_always_come_too_late_are_waited_for():
+    shown = played(step_frames=7.0, decode_frames=1.0, stride=8, lag=4, frames=200)
+    late = [choice for choice in shown if choice.index > 60]
+    true = [choice.index for choice in late if choice.ahead == 0]
+    assert true == list(range(true[0], true[-1] + 1, 8)) and max(choice.ahead for choice in late) <= 7
+
+
+def test_filling_stops_two_strides_ahead_when_a_step_does_not_come():
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(0))
+    presentation.arrived(0, 4, 100.0)
+    shown = []
+    for tick in range(200):
+        now_s = 100.0 + tick / 120
+        if (choice := presentation.choose(now_s)) is not None:
+            presentation.shown(choice)
+            shown.append(choice.index)
+    assert shown == list(range(9))
+    assert presentation.seconds_until_due(102.0) == math.inf
+
+
+def test_a_true_frame_is_shown_at_once_while_paused_and_nothing_is_filled():
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(2))
+    presentation.arrived(0, 4, 100.0)
+    clock.pause(100.0)
+    choice = presentation.choose(100.0)
+    assert choice == Choice(0, 0)
+    presentation.shown(choice)
+    clock.set(4, 100.0)
+    assert presentation.choose(100.0) is None
+    presentation.arrived(4, 4, 100.0)
+    assert presentation.choose(100.0) == Choice(4, 4)
+
+
+def test_waiting_until_due_is_neither_early_nor_late():
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(2))
+    presentation.decode_s = 0.005
+    presentation.arrived(0, 4, 100.0)
+    presentation.shown(Choice(0, 0))
+    wait_s = presentation.seconds_until_due(100.0)
+    assert wait_s == pytest.approx(3 / 60 - 0.005)
+    assert presentation.choose(100.0 + wait_s - 0.001) is None
+    assert presentation.choose(100.0 + wait_s) == Choice(1, 0)

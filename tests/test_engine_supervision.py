@@ -1,0 +1,128 @@
+"""What the launcher refuses, what it cleans up, and how it says so."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from engine.errors import UsageError
+from engine.launch import check, parse, role_groups, together_or_apart
+from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
+from tests.engine_harness import ROOT, engine, player
+
+
+def launched(*arguments: str, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "engine.launch", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, stdin=stdin)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--game", "chess"], "choose one of racing, platformer"),
+        (["--stride", "9"], "choose 1 to 8"),
+        (["--world-ranks", "2"], "leave --world-ranks at 1"),
+        (["--decoder-ranks", "3"], "leave --decoder-ranks at 1"),
+        (["--listen", "udp://127.0.0.1:1"], "use ipc://"),
+        (["--listen", "tcp://127.0.0.1"], "needs a port"),
+        (["--listen", "tcp://0.0.0.0:7878"], "keys for that are not available yet"),
+        (["--listen", "tcp://example.org:7878"], "keys for that are not available yet"),
+        (["--listen", "ipc:///nowhere/at/all"], "create it first"),
+        (["--listen", "ipc:///tmp/" + "x" * 120], "use a shorter one"),
+        (["--no-such-option"], "--help"),
+    ],
+)
+def test_wrong_usage_says_what_to_do(arguments, said):
+    with pytest.raises(UsageError, match=said):
+        parse(arguments)
+
+
+def test_wrong_usage_ends_with_one_line_and_code_2():
+    ended = launched("--game", "chess")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "dreamcade: error: unknown game 'chess': choose one of racing, platformer\n"
+
+
+def test_loopback_addresses_are_taken(tmp_path):
+    for address in ("tcp://127.0.0.1:7878", "tcp://[::1]:7878", f"ipc://{tmp_path}/front"):
+        assert parse(["--listen", address]).listen == address
+    assert parse(["--listen", "tcp://localhost:0"]).listen == "tcp://127.0.0.1:0"
+
+
+def test_a_busy_port_ends_with_one_line_and_nothing_left():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with engine(listen=address) as running:
+            assert running.wait(10) == 1
+            assert (
+                running.stderr
+                == f"dreamcade: error: address in use: another engine listens on {address}; stop it, or choose another --listen\n"
+            )
+            running.assert_nothing_left()
+
+
+def test_a_dead_engines_socket_is_replaced_and_a_living_ones_is_not():
+    with engine("--together", "yes") as first:
+        path = first.directory / "front.ipc"
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(first.directory / "stale.ipc"))
+        with engine(listen=f"ipc://{first.directory}/stale.ipc") as second, player(second.address) as me:
+            assert me.join()
+        with player(first.address) as me:
+            me.join()
+            with engine(listen=first.address) as third:
+                assert third.wait(10) == 1 and "address in use" in third.stderr
+            assert path.exists() and me.frames(0.2)
+        first.process.stdin.close()
+        assert first.wait() == 0
+        first.assert_nothing_left()
+
+
+def test_missing_weights_refuse_the_client_with_what_to_do(tmp_path):
+    with engine("--weights", str(tmp_path / "none"), fake=False) as running, player(running.address) as me:
+        me.hello()
+        refused = me.expect(Refused)
+        assert str(tmp_path) in refused.reason and refused.fix
+        assert running.wait() == 1
+        assert running.stderr.startswith("dreamcade: error: ") and running.stderr.count("\n") == 1
+        running.assert_nothing_left()
+
+
+def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the_other_game():
+    with engine("--game", "platformer", listen="tcp://127.0.0.1:0") as running:
+        address = running.process.stdout.readline().decode().split()[-1]
+        with player(address) as me:
+            me.hello(game="racing")
+            assert "platformer" in me.expect(Refused).reason
+            me.hello(game="platformer")
+            first = me.receive(10.0)[0]
+            assert isinstance(first, Loading) and first.stage == "starting the engine"
+            assert me.expect(Loading).fraction >= first.fraction
+            assert me.expect(Welcome).game == "platformer"
+            assert me.frames(0.2)
+
+
+def test_roles_share_a_process_where_they_would_share_cores_anyway():
+    assert together_or_apart("auto", "cpu", cores=2, gpus=0) and not together_or_apart(
+        "auto", "cpu", cores=4, gpus=0
+    )
+    assert together_or_apart("auto", "cuda", cores=16, gpus=1) and not together_or_apart(
+        "auto", "cuda", cores=16, gpus=2
+    )
+    assert role_groups(parse(["--together", "yes"])) == ["world,decoder,simulator"]
+    assert role_groups(parse(["--together", "no"])) == ["world,simulator", "decoder"]
+
+
+def test_the_version_of_any_hello_is_read_and_nothing_else_is_believed():
+    assert hello_version(pack(Hello(version=7, game="x"))) == 7
+    for part in (pack(Ping()), b"", b"DC", os.urandom(64), b"DC\x04\x00\x00\x00" + b"\x91" * 4):
+        assert hello_version(part) is None
+
+
+def test_checks_need_no_parser():
+    options = parse([])
+    options.stride = -1
+    with pytest.raises(UsageError):
+        check(options)
