@@ -228,10 +228,12 @@ def _say_end(result: dict[str, Any] | None, as_json: bool) -> None:
     key = "no key was pressed" if late is None else f"key to picture {late:.0f} ms"
     print(
         f"{result['seconds']:.0f} s at {result['shown_fps']:.1f} FPS,"
-        f" {result['true_steps_per_s']:.1f} true steps/s, {result['filled_fraction'] * 100:.0f} % filled, {key}"
+        f" {result['true_steps_per_s']:.1f} true steps/s,"
+        f" {result['filled_fraction'] * 100:.0f} % filled, {key}"
     )
     if "recording" in result:
-        print(f"recording: {result['recording']}")
+        recording = result["recording"]
+        print(f"saved {recording['directory']}" if recording["completed"] else recording["failure"])
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ newest by index -> take keys and send Buttons -> draw, flip, measure -> record.
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-import platformdirs
 import pygame
 
 from client.autopilot import Autopilot
@@ -61,7 +59,7 @@ class Play:
         self._waiting: Picture | None = None
         self._shown: Picture | None = None
         self._over = self._paused = self._stepping = False
-        self._auto_mask = 0
+        self._auto_mask = self._auto_pressed = 0
         self._decided_s = 0.0
         now_s = time.perf_counter()
         self._looked_s = self._heard_s = self._drawn_s = self._pinged_s = self._checked_s = now_s
@@ -160,7 +158,7 @@ class Play:
         elif key == pygame.K_t:
             self._toggle_autopilot()
         elif key == pygame.K_F2:
-            self._save_picture()
+            self._view.save_picture(self.spec.name)
 
     def _pause(self) -> None:
         self._paused = True
@@ -185,26 +183,15 @@ class Play:
 
     def _toggle_autopilot(self) -> None:
         self._autopilot = None if self._autopilot else Autopilot(self.spec)
-        self._auto_mask = 0
+        self._auto_mask = self._auto_pressed = 0
         self._view.say("autopilot on" if self._autopilot else "autopilot off")
-
-    def _save_picture(self) -> None:
-        folder = Path(platformdirs.user_pictures_path())
-        if not folder.is_dir():
-            folder = Path.cwd()
-        path = folder / time.strftime(f"dreamcade-{self.spec.name}-%Y%m%d-%H%M%S.png")
-        try:
-            self._screen.save(str(path))
-        except UserError as error:
-            self._view.say(str(error))
-        else:
-            self._view.say(f"saved {path}")
 
     def _send_buttons(self) -> None:
         """Keys win over the autopilot. Taps wait in the stream until a message could be sent."""
         held, pressed, time_s = self._keyboard.held, self._keyboard.take_pressed(), self._key_time_s
         if not held and not pressed and self._autopilot is not None:
-            held, time_s = self._auto_mask, self._decided_s
+            held, pressed, time_s = self._auto_mask, self._auto_pressed, self._decided_s
+        self._auto_pressed = 0
         if self._paused and not self._stepping:
             held = pressed = 0
         now_s = time.perf_counter()
@@ -239,7 +226,9 @@ class Play:
             self._recorder.add(picture, shown_s)
         if self._autopilot is not None:
             delay = self.report.input_delay_frames(default=picture.frame.lag + 1)
-            self._auto_mask = self._autopilot.decide(picture.frame.telemetry, picture.frame.index, delay)
+            mask = self._autopilot.decide(picture.frame.telemetry, picture.frame.index, delay)
+            self._auto_pressed |= mask & ~self._auto_mask
+            self._auto_mask = mask
             self._decided_s = time.perf_counter()
 
     def _draw(self, now_s: float) -> None:
@@ -270,6 +259,9 @@ class Play:
                 self._engine.check()
             except UserError as error:
                 self._end(error)
+        if self._recorder is not None and self._recorder.failure is not None:
+            self._view.say(self._recorder.failure)
+            self._recorder = None
         patience_s = FIRST_PICTURE_S if self._shown is None else LOST_S
         if now_s - self._heard_s > patience_s:
             self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))

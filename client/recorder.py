@@ -6,12 +6,10 @@ counted)
 """
 
 import os
-import platform
 import queue
 import threading
 import time
 from fractions import Fraction
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ import numpy as np
 
 from client.connection import Picture
 from client.errors import UserError
-from client.recording import FRAMES, SCHEMA, VIDEO, Counts, FrameRecord, Meta, sha256, write_meta
+from client.recording import FRAMES, VIDEO, Counts, FrameRecord, meta_of, sha256, write_meta
 from engine.protocol import Welcome
 from games.spec import GameSpec
 
@@ -30,7 +28,6 @@ _PICTURES_WAITING = 8
 _LINES_WAITING = 4096
 _JOIN_S = 30.0
 _REMEMBERED_INPUTS = 512
-_PACKAGES = ("dreamcade", "pygame-ce", "numpy", "pyzmq", "msgspec", "av")
 _X264 = {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "threads": "1"}
 _KEYFRAME_EVERY = 30  # a fragment ends at a keyframe: this is what a kill can lose
 _CONTAINER = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
@@ -56,7 +53,7 @@ class Recorder:
         require_empty(directory)
         self.failure: str | None = None
         self._directory = directory
-        self._meta = _meta(spec, mode, seed, welcome)
+        self._meta = meta_of(spec, mode, seed, welcome)
         self._start_s = time.perf_counter()
         self._pts_offset, self._epoch, self._last_pts = 0, -1, -1
         self._input_s: dict[int, float] = {}
@@ -224,30 +221,3 @@ class _Video:
 def _sync(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def _meta(spec: GameSpec, mode: str, seed: int, welcome: Welcome) -> Meta:
-    return Meta(
-        schema=SCHEMA,
-        completed=False,
-        game=spec.name,
-        seed=seed,
-        mode=mode,
-        fps=welcome.fps,
-        width=welcome.width,
-        height=welcome.height,
-        welcome=msgspec.structs.asdict(welcome),
-        versions=_versions(),
-        buttons={button.name or "": int(button) for button in spec.buttons},
-        telemetry=[field.name for field in spec.telemetry],
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "system": platform.platform()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

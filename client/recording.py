@@ -8,15 +8,20 @@ DIR/meta.json     a Meta; written at the start, replaced as a whole at the end
 import hashlib
 import itertools
 import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
 
 from client.errors import UserError
+from engine.protocol import Welcome
 from games import GAMES
+from games.spec import GameSpec
 
 SCHEMA = 1
+_PACKAGES = ("dreamcade", "pygame-ce", "numpy", "pyzmq", "msgspec", "av")
 VIDEO, FRAMES, META = "video.mp4", "frames.jsonl", "meta.json"
 
 
@@ -82,6 +87,34 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def video(self) -> Path:
         return self.directory / VIDEO
+
+
+def meta_of(spec: GameSpec, mode: str, seed: int, welcome: Welcome) -> Meta:
+    """A recording's description at its start, not completed yet."""
+    return Meta(
+        schema=SCHEMA,
+        completed=False,
+        game=spec.name,
+        seed=seed,
+        mode=mode,
+        fps=welcome.fps,
+        width=welcome.width,
+        height=welcome.height,
+        welcome=msgspec.structs.asdict(welcome),
+        versions=_versions(),
+        buttons={button.name or "": int(button) for button in spec.buttons},
+        telemetry=[field.name for field in spec.telemetry],
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def write_meta(directory: Path, meta: Meta) -> None:

@@ -1,5 +1,6 @@
 """The window: one 720x480 canvas, scaled by SDL with its aspect kept, and what is drawn on it each flip."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -60,7 +61,8 @@ class Screen:
     def toggle_fullscreen(self) -> None:
         if self.headless:
             return
-        pygame.display.toggle_fullscreen()
+        with contextlib.suppress(pygame.error):  # not every video driver can
+            pygame.display.toggle_fullscreen()
         pygame.mouse.set_visible(not pygame.display.is_fullscreen())
 
     def blit_picture(self, picture: Picture) -> None:

@@ -2,11 +2,14 @@
 notices."""
 
 import time
+from pathlib import Path
 
+import platformdirs
 import pygame
 
 from client.connection import Picture
 from client.dashboard import dashboard_for
+from client.errors import UserError
 from client.hud import Hud, draw_frame_kind
 from client.overlay import Overlay
 from client.report import Live
@@ -40,6 +43,18 @@ class View:
     def say(self, text: str) -> None:
         """Show `text` for two seconds."""
         self._notice, self._notice_until_s = text, time.perf_counter() + _NOTICE_S
+
+    def save_picture(self, game: str) -> None:
+        """Write what is on the window to the pictures folder, or here if there is none, and say where."""
+        folder = Path(platformdirs.user_pictures_path())
+        name = time.strftime(f"dreamcade-{game}-%Y%m%d-%H%M%S.png")
+        path = (folder if folder.is_dir() else Path.cwd()) / name
+        try:
+            self._screen.save(str(path))
+        except UserError as error:
+            self.say(str(error))
+        else:
+            self.say(f"saved {path}")
 
     def draw(
         self,

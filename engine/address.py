@@ -1,6 +1,7 @@
 """Where an engine may listen: ipc://PATH or tcp://LOOPBACK:PORT, checked before anything binds.
 
-libzmq removes whatever file is at an ipc path before it binds, a living engine's too, so that is looked at here.
+libzmq removes whatever file is at an ipc path before it binds, a living engine's too, so that is looked at
+here.
 """
 
 import ipaddress
@@ -45,14 +46,16 @@ def _checked_tcp(text: str, rest: str) -> str:
         local = False
     if not local:
         raise UsageError(
-            f"will not listen on {text}: beyond this machine every player must be authenticated and encrypted, and "
-            "keys for that are not available yet; use tcp://127.0.0.1:PORT (for instance behind an SSH tunnel) or ipc://"
+            f"will not listen on {text}: beyond this machine players must be authenticated and the link "
+            "encrypted, and keys for that are not available yet; use ipc:// or tcp://127.0.0.1:PORT, if need "
+            "be behind a tunnel"
         )
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def make_room(address: str) -> None:
-    """Remove a dead engine's socket file. Raises EngineError when somebody lives there, or it is no socket."""
+    """Remove a dead engine's socket file. Raises EngineError when somebody lives there, or it is no
+    socket."""
     if not address.startswith("ipc://"):
         return
     path = address.removeprefix("ipc://")

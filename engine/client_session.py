@@ -15,7 +15,7 @@ from engine.session import NO_INPUT
 from games import GAMES
 
 SILENT_S = 5.0
-SILENT_LOADING_S = 30.0  # a loading screen may have nothing to say
+SILENT_LOADING_S = 120.0  # a first start compiles, and a loading screen has little to say
 _INPUTS_REMEMBERED = 256
 _ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
 

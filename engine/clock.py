@@ -46,7 +46,8 @@ class GameClock:
 
 
 class FollowedClock(GameClock):
-    """Another process's game clock, known only through messages "now it is this late" (durations, never times).
+    """Another process's game clock, known only through messages "now it is this late" (durations, never
+    times).
 
     A message can arrive late but not early, so the furthest-ahead one is believed and the others pull gently.
     """
@@ -90,7 +91,8 @@ class StepPace:
         self._step_s.append(step_s)
 
     def fitting(self, decode_s: float, room: float = ROOM) -> int:
-        """The smallest stride whose steps, and the decodes beside them, fit in `room` of its time; else the largest.
+        """The smallest stride whose steps, and the decodes beside them, fit in `room` of its time; else the
+        largest.
         decode_s: of one decode on the same cores, 0 when the decoder has its own."""
         for stride in range(self._smallest, MAX_STRIDE):
             decodes = max(1.0, self._shown_floor * stride / FPS)
@@ -113,7 +115,8 @@ class StepPace:
         return self.stride
 
     def slip_to(self, clock_index: float, next_window_end: int) -> float | None:
-        """Where the clock must be set back to, when steps are hopelessly behind; None while they can catch up."""
+        """Where the clock must be set back to, when steps are hopelessly behind; None while they can catch
+        up."""
         behind = clock_index - next_window_end
         return float(next_window_end) if behind > 2 * self.stride else None
 

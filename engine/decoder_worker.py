@@ -1,7 +1,7 @@
 """The decoder role: latents -> frames, a true one at its own index, extrapolated ones between.
 
-In the way of one frame: the newest latents come over the link, the newest buttons from the gateway; what is due on
-the presentation clock is decoded and sent, or dropped where the line is full.
+In the way of one frame: the newest latents come over the link, the newest buttons from the gateway; what is
+due on the presentation clock is decoded and sent, or dropped where the line is full.
 """
 
 import hashlib
@@ -52,6 +52,8 @@ class DecoderRole:
         self._extrapolator: Any = None
         self._start: Start | None = None
         self._decode_s = 0.0
+        self._epoch = self._resets = self._lag = self._seq = self._held = self._tapped = self._dropped = 0
+        self._paused = False
         self._reset_all()
 
     @property
@@ -218,8 +220,13 @@ class DecoderRole:
 
     def _reset_all(self) -> None:
         """A session begins."""
-        self._epoch = self._resets = self._lag = 0
-        self._seq, self._held, self._tapped, self._paused = NO_INPUT, 0, 0, False
+        self._epoch = 0
+        self._resets = 0  # asked for; latents of earlier epochs are stale
+        self._lag = 0
+        self._seq = NO_INPUT
+        self._held = 0
+        self._tapped = 0  # pressed since the newest latent, perhaps released again
+        self._paused = False
         self._forget()
 
     def _forget(self) -> None:

@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine import machine
-from engine.launch import together_or_apart
+from engine.placement import together_or_apart
 from games import GAMES
 
 PACKAGES = ("dreamcade", "torch", "openvino", "safetensors", "numpy", "pyzmq", "msgspec", "pygame-ce", "av")
@@ -134,10 +134,9 @@ def find_problems(packages: dict[str, str], weights: tuple[Weights, ...]) -> tup
             problems.append(Problem(f"{name} is not installed{slow}", fix, severe=name != "openvino"))
     for one in weights:
         if one.state != "ok":
-            fix = "reinstall dreamcade, or name a good directory with --weights; --reference plays without weights"
-            problems.append(
-                Problem(f"weights for {one.game}: {one.state} ({one.directory})", fix, severe=True)
-            )
+            what = f"weights for {one.game}: {one.state} ({one.directory})"
+            fix = "reinstall dreamcade, or name a good directory with --weights; --reference needs none"
+            problems.append(Problem(what, fix, severe=True))
     if 0 < machine.memory_mib() < _MIN_MEMORY_MIB:
         what = f"{machine.memory_mib()} MiB of memory; the engine wants {_MIN_MEMORY_MIB}"
         problems.append(

@@ -1,4 +1,5 @@
-"""Errors that a user can meet. The text says what is wrong and what to do; nobody shows a traceback for one."""
+"""Errors that a user can meet. The text says what is wrong and what to do; nobody shows a traceback for
+one."""
 
 
 class EngineError(Exception):

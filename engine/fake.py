@@ -1,8 +1,8 @@
 """For tests (`--fake`): a backend and a simulator that run the real engine without torch models or weights.
 
-The fake dream is made so that tests can read it: a latent's first row holds, token by token, how many frames each
-button was held so far; the other rows change with every frame. So a button changes a picture exactly when the
-picture's step covers it.
+The fake dream is made so that tests can read it: a latent's first row holds, token by token, how many frames
+each button was held so far; the other rows change with every frame. So a button changes a picture exactly
+when the picture's step covers it.
 """
 
 import time

@@ -1,9 +1,10 @@
-"""The gateway: clients on one side, ranks on the other, one session at a time. No torch, so it answers at once.
+"""The gateway: clients on one side, ranks on the other, one session at a time. No torch, so it answers at
+once.
 
     python -m engine.gateway --listen ipc://PATH --inner ipc://DIR --ranks 1
 
-In the way of one frame: a client's Buttons go to every rank; a rank's picture goes to the client, or is dropped
-where that one is slow. Nothing here waits for anybody.
+In the way of one frame: a client's Buttons go to every rank; a rank's picture goes to the client, or is
+dropped where that one is slow. Nothing here waits for anybody.
 """
 
 import argparse
@@ -11,14 +12,13 @@ import os
 import shutil
 import sys
 import time
-from typing import Any
 
 import zmq
 
 from engine import inner, protocol
-from engine.address import in_use, make_room
 from engine.client_session import ClientSession, opening_refusal
 from engine.errors import EngineError
+from engine.front import Front
 from engine.inner import (
     Addresses,
     Begin,
@@ -35,8 +35,7 @@ from engine.lifeline import Ending, Failed, Lifeline, Listening
 from engine.protocol import Buttons, Command, Ended, Hello, Ping, Pong, ProtocolError, Refused
 
 _POLL_MS = 50
-_MESSAGES_AT_ONCE = 64  # from one side before the other is looked at: a flood must not starve it
-_FRAMES_QUEUED = 2  # towards a client; more would be lag
+_MESSAGES_AT_ONCE = 64  # from the ranks before clients are looked at
 _LAST_WORDS_S = 0.3  # for clients that are just arriving while the engine ends
 
 
@@ -49,13 +48,12 @@ class Gateway:
         self._n_ranks, self._only_game, self._stride, self._life = n_ranks, only_game, stride, life
         self._addresses = addresses
         self._context = zmq.Context()
-        self._clients = self._bind_clients(listen)
+        self._front = self._listen(listen)
         self._ranks = self._bind_inner(zmq.ROUTER, addresses.ranks)
         self._pictures = self._bind_inner(zmq.PULL, addresses.pictures)
         self._poller = zmq.Poller()
-        for end in (self._clients, self._ranks, self._pictures):
+        for end in (self._front.socket, self._ranks, self._pictures):
             self._poller.register(end, zmq.POLLIN)
-        self.listen = self._clients.getsockopt_string(zmq.LAST_ENDPOINT)
         self._joined: list[bytes] = []
         self._session: ClientSession | None = None
         self._sessions = 0
@@ -63,7 +61,7 @@ class Gateway:
         """Messages that did not parse, or that nobody here expects."""
 
     def run(self) -> None:
-        self._life.tell(Listening(self.listen))
+        self._life.tell(Listening(self._front.address))
         while not self._life.stopping:
             self.step()
             self._life.beat()
@@ -79,8 +77,9 @@ class Gateway:
             self._from_ranks()
         if self._pictures in ready:
             self._from_pictures()
-        if self._clients in ready:
-            self._from_clients()
+        if self._front.socket in ready:
+            for client, part in self._front.received():
+                self._from_client(client, part)
         if self._session is not None:
             self._flush(self._session)
             if self._session.is_silent(time.monotonic()):
@@ -89,28 +88,18 @@ class Gateway:
     def close(self) -> None:
         """Leaves no socket file behind."""
         self._context.destroy(linger=300)
-        for address in (self.listen, self._addresses.ranks, self._addresses.pictures):
+        self._front.remove_file()
+        for address in (self._addresses.ranks, self._addresses.pictures):
             remove_ipc_file(address)
 
     # -- clients --------------------------------------------------------------------------------------
-
-    def _from_clients(self) -> None:
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                identity, *parts = self._clients.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            if len(parts) == 1:
-                self._from_client(identity, parts[0])
-            else:
-                self.garbage += 1
 
     def _from_client(self, identity: bytes, part: bytes) -> None:
         version = protocol.hello_version(part)
         if version is not None and version != protocol.PROTOCOL_VERSION:
             ours = protocol.PROTOCOL_VERSION
             reason = f"this engine speaks protocol version {ours}, this client version {version}"
-            self._to_client(
+            self._front.tell(
                 identity, Refused(reason=reason, fix="install the same version of dreamcade on both sides")
             )
             return
@@ -124,15 +113,15 @@ class Gateway:
             case Hello():
                 self._hello(identity, message)
             case Ping():
-                self._to_client(identity, Pong(nonce=message.nonce))
+                self._front.tell(identity, Pong(nonce=message.nonce))
             case Buttons() | Command() if not mine:
                 self.garbage += 1
             case Command(kind="bye"):
                 self._end_session("")
             case Buttons():
                 self._buttons(message)
-            case Command() if self._session is not None and self._session.welcomed:
-                self._to_ranks(Control(kind=message.kind, seed=message.seed))
+            case Command(kind=kind) if self._session is not None and self._session.welcomed and kind != "bye":
+                self._to_ranks(Control(kind=kind, seed=message.seed))
         if mine and self._session is not None:
             self._session.heard_s = time.monotonic()
 
@@ -145,7 +134,7 @@ class Gateway:
             hello, self._only_game, busy=session is not None and session.identity != identity
         )
         if refusal is not None:
-            self._to_client(identity, refusal)
+            self._front.tell(identity, refusal)
             return
         self._end_session("")
         self._sessions += 1
@@ -163,7 +152,7 @@ class Gateway:
         if self._session is None:
             return
         if reason:
-            self._to_client(self._session.identity, Ended(role="engine", reason=reason, exit_code=0))
+            self._front.tell(self._session.identity, Ended(role="engine", reason=reason, exit_code=0))
         self._session = None
         self._to_ranks(Stop())
 
@@ -207,7 +196,7 @@ class Gateway:
         ready = session.ready_frame(frame, time.monotonic())
         if ready is None:
             return
-        if session.outbox or not self._send(session.identity, protocol.pack(ready, pixels)):
+        if session.outbox or not self._front.send(session.identity, protocol.pack(ready, pixels)):
             session.dropped += 1
 
     def _start_when_joined(self) -> None:
@@ -236,19 +225,8 @@ class Gateway:
 
     def _flush(self, session: ClientSession) -> None:
         """Messages that must not be lost, in order, as far as the client takes them."""
-        while session.outbox and self._send(session.identity, protocol.pack(session.outbox[0])):
+        while session.outbox and self._front.tell(session.identity, session.outbox[0]):
             session.outbox.popleft()
-
-    def _to_client(self, identity: bytes, message: protocol.Message) -> None:
-        self._send(identity, protocol.pack(message))
-
-    def _send(self, identity: bytes, part: bytes) -> bool:
-        """False when this client's queue is full, or it is gone."""
-        try:
-            self._clients.send_multipart([identity, part], zmq.NOBLOCK, copy=False)
-        except zmq.ZMQError:
-            return False
-        return True
 
     def _end_engine(self, ending: Ending) -> None:
         """Every client is told, one that just says hello too."""
@@ -258,40 +236,22 @@ class Gateway:
         playing = self._session is not None and self._session.welcomed
         last_words = refused if ending.user_error and not playing else ended
         if self._session is not None:
-            self._to_client(self._session.identity, last_words)
+            self._front.tell(self._session.identity, last_words)
             return
         until_s = time.monotonic() + (_LAST_WORDS_S if ending.exit_code else 0.0)
         while (left_s := until_s - time.monotonic()) > 0:
-            if self._clients.poll(left_s * 1000):
-                self._to_client(self._clients.recv_multipart()[0], last_words)
+            if self._front.socket.poll(int(left_s * 1000)):
+                for client, _ in self._front.received():
+                    self._front.tell(client, last_words)
 
     # -- sockets --------------------------------------------------------------------------------------
 
-    def _bind_clients(self, listen: str) -> zmq.Socket[bytes]:
-        make_room(listen)
-        end = self._context.socket(zmq.ROUTER)
-        options: dict[Any, int] = {
-            zmq.ROUTER_MANDATORY: 1,  # a full queue is an error we count, not a silent loss
-            zmq.ROUTER_HANDOVER: 1,  # a client that reconnects takes over its own name
-            zmq.SNDHWM: _FRAMES_QUEUED,
-            zmq.RCVHWM: 256,
-            zmq.MAXMSGSIZE: 1 << 16,  # clients send nothing large
-            zmq.HEARTBEAT_IVL: 1000,
-            zmq.HEARTBEAT_TIMEOUT: 5000,
-            zmq.IPV6: int("[" in listen),
-        }
-        for option, value in options.items():
-            end.setsockopt(option, value)
+    def _listen(self, listen: str) -> Front:
         try:
-            end.bind(listen)
-        except zmq.ZMQError as error:
+            return Front(self._context, listen)
+        except EngineError:
             self._context.destroy(linger=0)
-            if error.errno == zmq.EADDRINUSE:
-                raise in_use(listen) from None
-            raise EngineError(
-                f"cannot listen on {listen}: {error.strerror}; choose another --listen"
-            ) from None
-        return end
+            raise
 
     def _bind_inner(self, kind: int, address: str) -> zmq.Socket[bytes]:
         end = self._context.socket(kind)

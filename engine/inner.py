@@ -1,10 +1,13 @@
-"""Messages between the gateway and the ranks of one engine, and a rank's end of that line. No torch, no pickle.
+"""Messages between the gateway and the ranks of one engine, and a rank's end of that line. No torch, no
+pickle.
 
-Two local sockets in a 0700 directory: `ranks` (gateway ROUTER, ranks DEALER) for control both ways, `pictures`
-(ranks PUSH, gateway PULL, one or two deep) for frames, so that a waiting picture never holds up a message.
+Two local sockets in a 0700 directory: `ranks` (gateway ROUTER, ranks DEALER) for control both ways,
+`pictures` (ranks PUSH, gateway PULL, one or two deep) for frames, so that a waiting picture never holds up a
+message.
 A picture is two parts: session number with the protocol's Frame, and its pixels, uint8 [H, W, 3].
 """
 
+import contextlib
 import math
 import os
 from typing import Literal
@@ -25,7 +28,7 @@ class InnerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 # -- gateway -> ranks ---------------------------------------------------------------------------------
 
 
-class Start(InnerMessage):
+class Start(InnerMessage, frozen=True, kw_only=True):
     """Get ready for session number `session`; answered with Opened by each role that takes part."""
 
     session: int
@@ -36,45 +39,45 @@ class Start(InnerMessage):
     record_hashes: bool
 
 
-class Begin(InnerMessage):
+class Begin(InnerMessage, frozen=True, kw_only=True):
     """Every role is ready: game time starts. lag: the first estimate, frames."""
 
     lag: int
 
 
-class Input(InnerMessage):
+class Input(InnerMessage, frozen=True, kw_only=True):
     seq: int
     held: int
     pressed: int
 
 
-class Control(InnerMessage):
+class Control(InnerMessage, frozen=True, kw_only=True):
     kind: Literal["pause", "resume", "step", "reset", "new_seed"]
     seed: int = 0
 
 
-class Stop(InnerMessage):
+class Stop(InnerMessage, frozen=True, kw_only=True):
     """The session is over; keep what is loaded and idle."""
 
 
 # -- ranks -> gateway ---------------------------------------------------------------------------------
 
 
-class Joined(InnerMessage):
+class Joined(InnerMessage, frozen=True, kw_only=True):
     """A rank is up and hosts these roles."""
 
     roles: list[str]
 
 
-class Progress(InnerMessage):
+class Progress(InnerMessage, frozen=True, kw_only=True):
     session: int
     stage: str
     fraction: float
 
 
-class Opened(InnerMessage):
-    """A role is ready. cost_frames: measured time of one of its steps, in frames. The rest describes it for Welcome;
-    empty or 0 where another role knows."""
+class Opened(InnerMessage, frozen=True, kw_only=True):
+    """A role is ready. cost_frames: measured time of one of its steps, in frames. The rest describes it for
+    Welcome; empty or 0 where another role knows."""
 
     session: int
     role: str
@@ -86,7 +89,7 @@ class Opened(InnerMessage):
     weights: str = ""
 
 
-class Picture(InnerMessage):
+class Picture(InnerMessage, frozen=True, kw_only=True):
     """Header of a picture. `frame.dropped` counts this rank's drops; the gateway adds its own."""
 
     session: int
@@ -158,10 +161,11 @@ class RankLine:
         self._ranks.send(encode(message))
 
     def send_picture(self, picture: Picture, pixels: np.ndarray) -> bool:
-        """pixels uint8 [H, W, 3], C-contiguous. False when the line is full: the picture is dropped, nobody waits."""
+        """pixels uint8 [H, W, 3], C-contiguous. False when the line is full: the picture is dropped, nobody
+        waits."""
         try:
             self._pictures.send(encode(picture), zmq.SNDMORE | zmq.NOBLOCK)
-            self._pictures.send(pixels, zmq.NOBLOCK, copy=False)
+            self._pictures.send(pixels.data, zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
         return True
@@ -173,7 +177,5 @@ class RankLine:
 def remove_ipc_file(address: str) -> None:
     """An ipc socket's file outlives a killed process; nobody may be listening on it."""
     if address.startswith("ipc://"):
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(address.removeprefix("ipc://"))
-        except FileNotFoundError:
-            pass

@@ -3,8 +3,9 @@
     python -m engine.launch --listen ipc:///tmp/front.ipc [--game racing]
     python -m engine.launch --listen tcp://127.0.0.1:7878 --together no
 
-The gateway comes first and answers at once; ranks load while clients watch the progress. One end is everybody's end:
-when a process dies, hangs or is told to stop, clients are told why, the rest is stopped, and the exit code says it.
+The gateway comes first and answers at once; ranks load while clients watch the progress. One end is
+everybody's end: when a process dies, hangs or is told to stop, clients are told why, the rest is stopped, and
+the exit code says it.
 """
 
 import argparse
@@ -12,20 +13,27 @@ import os
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from engine import machine
 from engine.address import checked_address
+from engine.child import Child, Event
 from engine.errors import EngineError, UsageError
-from engine.lifeline import Beat, Ending, Failed, Listening, read_status, write_line
+from engine.lifeline import Beat, Ending, Failed, Listening
+from engine.placement import (
+    child_environment,
+    free_port,
+    loopback_listener,
+    rank_arguments,
+    rank_environment,
+    role_groups,
+)
 from games import GAMES
 
 HUNG_S = 2.0  # without a sign of life after loading; more than 20 frames
@@ -33,77 +41,6 @@ START_S = 300.0  # the same while loading: models compile
 _STOP_S = 1.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
 _EPITAPH_S = 0.7
-
-Report = Beat | Failed | Listening
-
-
-@dataclass(frozen=True)
-class Event:
-    """Something a child said; report None: it ended."""
-
-    child: "Child"
-    report: Report | None
-
-
-class Child:
-    """One process of the engine: its control pipe, its status pipe, when it was last heard."""
-
-    def __init__(
-        self, name: str, arguments: list[str], environment: dict[str, str], pass_fds: tuple[int, ...] = ()
-    ):
-        self.name = name
-        self.loading = True
-        self.heard_s = time.monotonic()
-        self._command = [sys.executable, "-m", *arguments, "--parent", str(os.getpid())]
-        # A process group of its own: Ctrl-C in the terminal is the supervisor's to answer.
-        group = {"process_group": 0} if os.name == "posix" else {}
-        self.process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=os.environ | environment,
-            pass_fds=pass_fds,
-            **group,
-        )
-
-    def report_to(self, events: "queue.SimpleQueue[Event]") -> None:
-        threading.Thread(target=self._read, args=(events,), daemon=True, name=f"{self.name} status").start()
-
-    def order(self, ending: Ending) -> None:
-        """Tell it through its control pipe; it may be gone."""
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(write_line(ending) + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            pass
-
-    def stop(self) -> None:
-        assert self.process.stdin is not None
-        try:
-            self.process.stdin.close()
-        except OSError:
-            pass
-
-    def last_words(self) -> str:
-        """How it ended, for a human."""
-        try:
-            code = self.process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return "closed its status pipe"
-        if code == -9:
-            return "ended unexpectedly (signal 9): killed from outside, or by the system for lack of memory"
-        if code < 0:
-            return (
-                f"ended unexpectedly (signal {-code}): it crashed; please report it with the messages above"
-            )
-        return f"ended unexpectedly (exit code {code}): please report it with the messages above"
-
-    def _read(self, events: "queue.SimpleQueue[Event]") -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            events.put(Event(self, read_status(line)))
-        events.put(Event(self, None))
 
 
 class Supervisor:
@@ -162,7 +99,8 @@ class Supervisor:
         return Ending(child.name, f"the {title(child.name)} {child.last_words()}", 1)
 
     def _hung(self) -> Ending | None:
-        """Silent children, unless it was this process that slept (suspend, Ctrl-Z): then all get their time again."""
+        """Silent children, unless it was this process that slept (suspend, Ctrl-Z): then all get their time
+        again."""
         now_s = time.monotonic()
         slept, self._looked_s = now_s - self._looked_s > 1.0, now_s
         for child in self._children:
@@ -246,8 +184,8 @@ class Supervisor:
 
 
 def write_epitaph(listen: str, ending: Ending) -> None:
-    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves and send
-    their buttons ten times a second, learn why."""
+    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves
+    and send their buttons ten times a second, learn why."""
     import zmq
 
     from engine.address import make_room
@@ -262,7 +200,7 @@ def write_epitaph(listen: str, ending: Ending) -> None:
         end.bind(listen)
         until_s = time.monotonic() + _EPITAPH_S
         while (left_s := until_s - time.monotonic()) > 0:
-            if end.poll(left_s * 1000):
+            if end.poll(int(left_s * 1000)):
                 end.send_multipart([end.recv_multipart()[0], part])
     except (zmq.ZMQError, EngineError):
         pass  # somebody else listens there already
@@ -278,70 +216,6 @@ def title(name: str) -> str:
 
 def say_error(reason: str) -> None:
     print(f"dreamcade: error: {reason}", file=sys.stderr, flush=True)
-
-
-# -- what runs where ----------------------------------------------------------------------------------
-
-
-def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
-    """Whether one process hosts world and decoder. auto: where they would share two cores or one GPU anyway, one loop
-    that gives true steps priority beats two processes that compete. A measurement on this machine goes in here."""
-    if option != "auto":
-        return option == "yes"
-    return gpus < 2 if device == "cuda" else cores <= 2
-
-
-def role_groups(options: argparse.Namespace) -> list[str]:
-    """One entry per rank: the roles it hosts. The simulator is at the world's side."""
-    gpus = len(machine.gpus()) if options.device == "cuda" else 0
-    if together_or_apart(options.together, options.device, machine.cores(), gpus):
-        return ["world,decoder,simulator"]
-    return ["world,simulator", "decoder"]
-
-
-def rank_arguments(options: argparse.Namespace, roles: str, inner: str) -> list[str]:
-    share = 1 if "world" in roles and "decoder" in roles else 2
-    arguments = ["engine.rank", "--roles", roles, "--inner", inner, "--device", options.device]
-    arguments += ["--threads", str(max(1, machine.cores() // share)), "--weights", options.weights]
-    return [*arguments, "--fake"] if options.fake else arguments
-
-
-def child_environment() -> dict[str, str]:
-    """Children find this same installation, wherever they run."""
-    root = str(Path(__file__).resolve().parents[1])
-    path = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": os.pathsep.join([root, path] if path else [root])}
-
-
-def rank_environment(options: argparse.Namespace, rank: int, world_size: int, port: int) -> dict[str, str]:
-    environment = child_environment() | {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-    }
-    if sys.platform != "win32":
-        environment["GLOO_SOCKET_IFNAME"] = "lo" if sys.platform == "linux" else "lo0"
-    if options.device == "cuda" and world_size > 1:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        devices = [one for one in visible if one] or [str(i) for i in range(len(machine.gpus()))]
-        environment["CUDA_VISIBLE_DEVICES"] = devices[rank % len(devices)]
-    return environment
-
-
-def loopback_listener() -> socket.socket:
-    """A socket for the ranks' store: bound here, to loopback only, so its port cannot be taken meanwhile."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(64)
-    return listener
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # -- the command line ---------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
-"""What ties a process of the engine to its supervisor: it lives no longer than that one, and shows that it lives.
+"""What ties a process of the engine to its supervisor: it lives no longer than that one, and shows that it
+lives.
 
     stdin    the control pipe: lines from the supervisor; its closing means stop
     stdout   the status pipe: one JSON line per message, a Beat every 0.1 s from the main loop
@@ -47,8 +48,8 @@ class Listening(Status, frozen=True, tag=True):
 
 
 class Ending(msgspec.Struct, frozen=True, tag=True):
-    """Supervisor -> gateway: tell the clients, then exit. user_error: not a crash, so a client that has no session
-    yet is refused with this reason."""
+    """Supervisor -> gateway: tell the clients, then exit. user_error: not a crash, so a client that has no
+    session yet is refused with this reason."""
 
     role: str
     reason: str

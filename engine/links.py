@@ -1,17 +1,19 @@
-"""Latents from the world role to the decoder role: in memory when one process hosts both, over torch.distributed
-point-to-point when they are apart. The sender never waits: it keeps only the newest one while a send is pending.
-The receiver drains whatever has come.
+"""Latents from the world role to the decoder role: in memory when one process hosts both, over
+torch.distributed point-to-point when they are apart. The sender never waits: it keeps only the newest one
+while a send is pending. The receiver drains whatever has come.
 
 One message is one fixed-size uint8 tensor (gloo and NCCL carry it alike): header, telemetry, latent. gloo's
-point-to-point work cannot be asked whether it is complete, only waited for, so each end has a thread that waits.
+point-to-point work cannot be asked whether it is complete, only waited for, so each end has a thread that
+waits.
 """
 
+import contextlib
 import socket
 import struct
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -29,9 +31,9 @@ _KEPT = 4
 class Latent:
     """A true step's result on its way to the decoder.
 
-    index: the picture's frame number; step: true steps executed in this epoch; seq, buttons: see protocol.Frame;
-    slips: times the game clock slipped; clock_index: the game clock's time when this was sent, frames; world_ms: what
-    the step took. telemetry float32 [F], units; latent float32 [C, 10, 15].
+    index: the picture's frame number; step: true steps executed in this epoch; seq, buttons: as in a Frame;
+    slips: times the game clock slipped; clock_index: the game clock's time when this was sent, frames;
+    world_ms: what the step took. telemetry float32 [F], units; latent float32 [C, 10, 15].
     """
 
     session: int
@@ -46,6 +48,9 @@ class Latent:
     world_ms: float
     telemetry: np.ndarray
     latent: np.ndarray
+
+
+_FACTS = tuple(field.name for field in fields(Latent))[:-2]  # what goes into the header, in its order
 
 
 class LatentSender(Protocol):
@@ -85,29 +90,20 @@ def pack_into(buffer: np.ndarray, latent: Latent) -> None:
     telemetry = np.ascontiguousarray(latent.telemetry, np.float32)
     values = np.ascontiguousarray(latent.latent, np.float32)
     assert telemetry.size <= MAX_TELEMETRY and values.size <= MAX_LATENT and values.ndim == 3
-    whole = (
-        latent.session,
-        latent.epoch,
-        latent.index,
-        latent.stride,
-        latent.step,
-        latent.seq,
-        latent.buttons,
-    )
-    _HEADER.pack_into(
-        buffer, 0, *whole, latent.slips, latent.clock_index, latent.world_ms, telemetry.size, *values.shape, 0
-    )
+    facts = (getattr(latent, name) for name in _FACTS)
+    _HEADER.pack_into(buffer.data, 0, *facts, telemetry.size, *values.shape, 0)
     body = np.concatenate([telemetry, values.ravel()]).view(np.uint8)
     buffer[_HEADER.size : _HEADER.size + body.size] = body
 
 
 def unpack_from(buffer: np.ndarray) -> Latent:
     """The message in `buffer`; its arrays are copies."""
-    *whole, clock_index, world_ms, n_telemetry, c, h, w, _ = _HEADER.unpack_from(buffer)
+    header = _HEADER.unpack_from(buffer.data)
+    n_telemetry, c, h, w = header[len(_FACTS) : len(_FACTS) + 4]
     floats = buffer[_HEADER.size :].view(np.float32)
     telemetry = floats[:n_telemetry].copy()
     values = floats[n_telemetry : n_telemetry + c * h * w].reshape(c, h, w).copy()
-    return Latent(*whole, clock_index, world_ms, telemetry, values)
+    return Latent(**dict(zip(_FACTS, header)), telemetry=telemetry, latent=values)
 
 
 class DistributedSender:
@@ -153,8 +149,8 @@ class DistributedSender:
 
 
 class DistributedReceiver:
-    """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes readable
-    when something has come."""
+    """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes
+    readable when something has come."""
 
     BROKEN_S = 3.0  # by then the supervisor should have ended us, if the other rank died
 
@@ -172,10 +168,8 @@ class DistributedReceiver:
 
     def drain(self) -> list[Latent]:
         """Raises EngineError when the link has been broken for a while."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             self.wake.recv(4096)
-        except BlockingIOError:
-            pass
         if self._broken_s is not None and time.monotonic() - self._broken_s > self.BROKEN_S:
             raise EngineError("the link to the world rank is broken: start the engine again")
         arrived = []
@@ -201,7 +195,5 @@ class DistributedReceiver:
             self._broken_s = time.monotonic()
 
     def _notify(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # full: the reader is awake anyway; closed: it is gone
             self._waker.send(b"!")
-        except OSError:  # full: the reader is awake anyway; closed: it is gone
-            pass

@@ -1,5 +1,5 @@
-"""The models that a rank has loaded: one game's at a time, shared by the roles in its process and kept between
-sessions."""
+"""The models that a rank has loaded: one game's at a time, shared by the roles in its process and kept
+between sessions."""
 
 from collections.abc import Callable
 from functools import partial

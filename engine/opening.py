@@ -1,4 +1,5 @@
-"""How a dream begins: the game's own simulator stands still for a few steps, its frames are rendered and encoded.
+"""How a dream begins: the game's own simulator stands still for a few steps, its frames are rendered and
+encoded.
 
 The only simulator code that runs for a dream, once, before the first frame is shown.
 """

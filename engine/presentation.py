@@ -1,7 +1,8 @@
 """Which picture is shown next: a true frame at its own index, or one filled in between. Pure logic.
 
-In the way of one frame: latents arrive from the world, the clock says which index is due, `choose` says what to
-decode for it. Indices never decrease; a filled frame reaches at most 2 x stride beyond the newest true one.
+In the way of one frame: latents arrive from the world, the clock says which index is due, `choose` says what
+to decode for it. Indices never decrease; a filled frame reaches at most 2 x stride beyond the newest true
+one.
 """
 
 import math
@@ -51,7 +52,8 @@ class Presentation:
     def choose(self, now_s: float) -> Choice | None:
         """What to decode now; None when nothing is due.
 
-        The index is the one due when the decode will be done. A true frame goes first, and a little early rather
+        The index is the one due when the decode will be done. A true frame goes first, and a little early
+        rather
         than late: where a decode takes longer than a frame, filling in before it would push it back.
         """
         due = self._due(now_s)
@@ -97,6 +99,6 @@ class Presentation:
         return next((true for true in reversed(self._trues) if true[0] < due), None)
 
     def _reach(self, stride: int) -> int:
-        """Frames that may be filled in beyond a true one. Where true frames always come later than the largest lag
-        allows, stop before the next one, so that it can still be shown at its own index."""
+        """Frames that may be filled in beyond a true one. Where true frames always come later than the
+        largest lag allows, stop before the next one, so that it can still be shown at its own index."""
         return stride - 1 if self._lag.saturated else 2 * stride

@@ -1,7 +1,7 @@
 """What the player held, frame by frame on the game clock. Pure logic.
 
-In the way of one frame: inputs are recorded as they arrive, the world role closes a step's window and gets the
-share of it each button was held; the simulator role closes windows of one frame.
+In the way of one frame: inputs are recorded as they arrive, the world role closes a step's window and gets
+the share of it each button was held; the simulator role closes windows of one frame.
 """
 
 from collections import deque
@@ -42,9 +42,9 @@ def as_floats(mask: int, n_buttons: int) -> np.ndarray:
 
 
 class ButtonTimeline:
-    """Inputs of one session on the game clock. An input counts from the frame in which it arrives; one pressed and
-    released within a frame counts for that frame. Windows are closed in order; what arrives for a closed one counts
-    for the next. A repeated or stale `seq` is a keep-alive and changes nothing."""
+    """Inputs of one session on the game clock. An input counts from the frame in which it arrives; one
+    pressed and released within a frame counts for that frame. Windows are closed in order; what arrives for a
+    closed one counts for the next. A repeated or stale `seq` is a keep-alive and changes nothing."""
 
     def __init__(self, n_buttons: int) -> None:
         self.n_buttons = n_buttons
@@ -68,7 +68,8 @@ class ButtonTimeline:
         begin = self._closed
         assert end > begin, f"window {begin}..{end}"
         masks = [self._close_frame(frame) for frame in range(begin, end)]
-        share = np.mean([as_floats(mask, self.n_buttons) for mask in masks], axis=0, dtype=np.float32)
+        held = np.stack([as_floats(mask, self.n_buttons) for mask in masks])
+        share = held.mean(axis=0, dtype=np.float32)
         self._closed = end
         return Window(begin, end, share, masks[-1], self._seq)
 

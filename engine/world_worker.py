@@ -26,7 +26,8 @@ Report = Callable[[str, float], None]
 
 
 class WorldRole:
-    """One session's world model. decode_s: measured time of a decode on the same cores, 0 when it has its own."""
+    """One session's world model. decode_s: measured time of a decode on the same cores, 0 when it has its
+    own."""
 
     name = "world"
 

@@ -16,7 +16,7 @@ Colour = str | Sequence[float] | Tensor
 
 
 def rgb(colour: Colour) -> Tensor:
-    """'#RRGGBB' or three numbers 0..255 -> float32 [3, 1, 1]; a tensor [3, H, W] (a gradient) stays itself."""
+    """'#RRGGBB' or three numbers 0..255 -> float32 [3, 1, 1]; a gradient [3, H, W] stays itself."""
     if isinstance(colour, Tensor):
         return colour.to(torch.float32) if colour.ndim == 3 else colour.to(torch.float32).view(3, 1, 1)
     if isinstance(colour, str):
@@ -122,7 +122,7 @@ class Canvas:
         return torch.sqrt((self.x - x0 - t * dx) ** 2 + (self.y - y0 - t * dy) ** 2) - r
 
     def half(self, x0: float, y0: float, degrees: float) -> Tensor:
-        """The half plane behind a line through (x0, y0): positive distance towards `degrees` (0 right, 90 down)."""
+        """The half plane behind a line through (x0, y0); outwards is `degrees` (0 right, 90 down)."""
         a = math.radians(degrees)
         return (self.x - x0) * math.cos(a) + (self.y - y0) * math.sin(a)
 

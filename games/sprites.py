@@ -62,9 +62,13 @@ def build_atlas(sprites: Mapping[str, Canvas | Tensor]) -> Atlas:
             w, h = (max(1, round(side * 2.0 ** (-level / 2))) for side in (w0, h0))
             # From the level of twice the size where there is one: as good, and a tenth of the work.
             source = pyramid[max(0, level - 2)] if level else full
-            small = full if level == 0 else F.interpolate(
-                source[None], (h, w), mode="bilinear", antialias=True, align_corners=False
-            )[0]
+            small = (
+                full
+                if level == 0
+                else F.interpolate(
+                    source[None], (h, w), mode="bilinear", antialias=True, align_corners=False
+                )[0]
+            )
             pyramid.append(small)
             chunks.append(small.round().clamp(0, 255).reshape(4, -1))
             table[i, level] = torch.tensor([offset, w, h])
@@ -103,20 +107,36 @@ class Placements:
 
 
 def place(
-    sprite: Tensor, x: Tensor, y: Tensor, w: Tensor, h: Tensor, *, klass: Tensor | int = -1,
-    flip: Tensor | None = None, opacity: Tensor | float = 1.0, haze: Tensor | float = 0.0,
+    sprite: Tensor,
+    x: Tensor,
+    y: Tensor,
+    w: Tensor,
+    h: Tensor,
+    *,
+    klass: Tensor | int = -1,
+    flip: Tensor | None = None,
+    opacity: Tensor | float = 1.0,
+    haze: Tensor | float = 0.0,
     haze_rgb: Tensor | None = None,
 ) -> Placements:
     """Placements with defaults; every argument broadcasts to x's shape [B, N]."""
+
     def full(value: Tensor | float | int, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(value, device=x.device).to(dtype).expand(x.shape)
 
     f32, i64 = torch.float32, torch.int64
     colour = torch.zeros(3, device=x.device) if haze_rgb is None else haze_rgb.to(f32)
     return Placements(
-        full(sprite, i64), x.to(f32), full(y, f32), full(w, f32), full(h, f32),
-        full(False if flip is None else flip, torch.bool), full(opacity, f32), full(haze, f32),
-        colour.expand(*x.shape, 3), full(klass, i64),
+        full(sprite, i64),
+        x.to(f32),
+        full(y, f32),
+        full(w, f32),
+        full(h, f32),
+        full(False if flip is None else flip, torch.bool),
+        full(opacity, f32),
+        full(haze, f32),
+        colour.expand(*x.shape, 3),
+        full(klass, i64),
     )
 
 
@@ -161,8 +181,10 @@ def resolve(p: Placements, table: Tensor, width: int, height: int) -> Resolved:
     left, right = p.x - 0.5 / across, p.x + w + 0.5 / across
     top, bottom = p.y - 0.5 / down, p.y + h + 0.5 / down
     box = [
-        (left - 0.5).ceil().clamp(0, width), (top - 0.5).ceil().clamp(0, height),
-        (right - 0.5).ceil().clamp(0, width), (bottom - 0.5).ceil().clamp(0, height),
+        (left - 0.5).ceil().clamp(0, width),
+        (top - 0.5).ceil().clamp(0, height),
+        (right - 0.5).ceil().clamp(0, width),
+        (bottom - 0.5).ceil().clamp(0, height),
     ]
     box[2] = torch.where(there, box[2], box[0])
     reals = torch.stack([p.x, p.y, across, down, p.opacity, p.haze], -1)
@@ -223,8 +245,10 @@ def _lay(planar: Tensor, classes: Tensor | None, real: list[float], whole: list[
         classes[top:bottom, left:right].masked_fill_(alpha > 0.5, klass)
 
 
-def _resample(texture: Tensor, dim: int, start: int, stop: int, origin: float, scale: float, flip: bool) -> Tensor:
-    """Bilinear samples of `texture` along `dim` at the pixel centres start..stop; nothing beyond its border."""
+def _resample(
+    texture: Tensor, dim: int, start: int, stop: int, origin: float, scale: float, flip: bool
+) -> Tensor:
+    """Bilinear samples of `texture` along `dim` at the pixel centres start..stop; zero beyond it."""
     n = texture.shape[dim]
     # Whole numbers first, so that a copy at scale 1 stays exact.
     u = (torch.arange(start, stop, dtype=torch.float32) + 0.5 - origin) * scale - 0.5

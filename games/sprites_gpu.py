@@ -24,8 +24,23 @@ def _texel(packed, offset, iu, iv, w, h, seen):
 
 @triton.jit
 def _composite(
-    picture, classes_in, out, classes_out, reals, ints, packed, n, height, width,
-    sb, sy, sx, sc, HAS_CLASSES: tl.constexpr, TH: tl.constexpr, TW: tl.constexpr,
+    picture,
+    classes_in,
+    out,
+    classes_out,
+    reals,
+    ints,
+    packed,
+    n,
+    height,
+    width,
+    sb,
+    sy,
+    sx,
+    sc,
+    HAS_CLASSES: tl.constexpr,
+    TH: tl.constexpr,
+    TW: tl.constexpr,
 ):
     b = tl.program_id(2).to(tl.int64)
     y0 = tl.program_id(1) * TH
@@ -73,13 +88,25 @@ def _composite(
             w10 = pu * (1.0 - pv)
             w01 = (1.0 - pu) * pv
             w11 = pu * pv
-            r = ((t00 & 255) * w00 + (t10 & 255) * w10 + (t01 & 255) * w01 + (t11 & 255) * w11)
-            g = (((t00 >> 8) & 255) * w00 + ((t10 >> 8) & 255) * w10
-                 + ((t01 >> 8) & 255) * w01 + ((t11 >> 8) & 255) * w11)
-            bl = (((t00 >> 16) & 255) * w00 + ((t10 >> 16) & 255) * w10
-                  + ((t01 >> 16) & 255) * w01 + ((t11 >> 16) & 255) * w11)
-            a = (((t00 >> 24) & 255) * w00 + ((t10 >> 24) & 255) * w10
-                 + ((t01 >> 24) & 255) * w01 + ((t11 >> 24) & 255) * w11) * (1.0 / 255.0)
+            r = (t00 & 255) * w00 + (t10 & 255) * w10 + (t01 & 255) * w01 + (t11 & 255) * w11
+            g = (
+                ((t00 >> 8) & 255) * w00
+                + ((t10 >> 8) & 255) * w10
+                + ((t01 >> 8) & 255) * w01
+                + ((t11 >> 8) & 255) * w11
+            )
+            bl = (
+                ((t00 >> 16) & 255) * w00
+                + ((t10 >> 16) & 255) * w10
+                + ((t01 >> 16) & 255) * w01
+                + ((t11 >> 16) & 255) * w11
+            )
+            a = (
+                ((t00 >> 24) & 255) * w00
+                + ((t10 >> 24) & 255) * w10
+                + ((t01 >> 24) & 255) * w01
+                + ((t11 >> 24) & 255) * w11
+            ) * (1.0 / 255.0)
             keep = 1.0 - a * opacity
             red = red * keep + (r * (1.0 - haze) + a * haze * tl.load(real + 6)) * opacity
             green = green * keep + (g * (1.0 - haze) + a * haze * tl.load(real + 7)) * opacity
@@ -105,8 +132,19 @@ def composite_triton(
     new_classes = None if classes is None else torch.empty_like(classes)
     grid = (triton.cdiv(width, TILE_W), triton.cdiv(height, TILE_H), batch)
     _composite[grid](
-        picture, out if classes is None else classes, out, out if new_classes is None else new_classes,
-        resolved.reals, resolved.ints, atlas.packed, resolved.ints.shape[1], height, width,
-        *picture.stride(), HAS_CLASSES=classes is not None, TH=TILE_H, TW=TILE_W,
+        picture,
+        out if classes is None else classes,
+        out,
+        out if new_classes is None else new_classes,
+        resolved.reals,
+        resolved.ints,
+        atlas.packed,
+        resolved.ints.shape[1],
+        height,
+        width,
+        *picture.stride(),
+        HAS_CLASSES=classes is not None,
+        TH=TILE_H,
+        TW=TILE_W,
     )
     return out, new_classes

@@ -130,7 +130,8 @@ class FakeEngine:
             Welcome(
                 version=script.version, session="s", game=script.game or hello.game, mode=hello.mode,
                 seed=hello.seed, width=script.size[0], height=script.size[1], fps=60,
-                stride=script.stride, lag=2, device="cpu", backend="fake", decoder="plain", weights="0123456789ab",
+                stride=script.stride, lag=2, device="cpu", backend="fake", decoder="plain",
+                weights="0123456789ab",
             )
         )  # fmt: skip
         self._welcomed_s = time.perf_counter()

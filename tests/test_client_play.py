@@ -153,8 +153,13 @@ def test_closing_the_window_ends_the_play() -> None:
 
 
 def test_refusal_says_reason_and_fix() -> None:
-    script = Script(refuse=Refused(reason="no weights for racing.", fix="reinstall dreamcade"), loading=(("start", 0.1),))
-    with FakeEngine(script) as engine, pytest.raises(UserError, match=r"no weights for racing: reinstall") as caught:
+    script = Script(
+        refuse=Refused(reason="no weights for racing.", fix="reinstall dreamcade"), loading=(("start", 0.1),)
+    )
+    with (
+        FakeEngine(script) as engine,
+        pytest.raises(UserError, match=r"no weights for racing: reinstall") as caught,
+    ):
         run(engine)
     assert caught.value.exit_code == 1
 
@@ -224,7 +229,10 @@ def test_an_interrupt_ends_the_play_cleanly() -> None:
     with FakeEngine() as engine:
         command = ["play", "racing", "--engine", engine.address, "--headless", "--json"]
         process = subprocess.Popen(
-            [sys.executable, "-m", "client.cli", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-m", "client.cli", *command],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         while engine.sent_frames < 20:
             time.sleep(0.02)
@@ -246,7 +254,7 @@ def test_a_local_engine_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
     script = "import sys; print('noise'); print('dreamcade: error: no weights', file=sys.stderr); sys.exit(4)"
     engine = local_engine(monkeypatch, script)
     engine.wait(20)
-    with pytest.raises(UserError, match="^no weights$") as caught:
+    with pytest.raises(UserError, match=r"^no weights$") as caught:
         engine.check()
     engine.close()
     assert caught.value.exit_code == 4

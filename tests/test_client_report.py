@@ -3,16 +3,17 @@
 import msgspec
 import pytest
 
+from client.latency import percentile, percentiles_ms
 from client.pacing import INPUT_TICK_S, Pacer
 from client.processes import descendants, process_age_s, tree_rss_mib
-from client.report import Report, percentile, percentiles_ms
+from client.report import Report
 from engine.protocol import Frame, StageTimes, Welcome
 from games import GAMES
 
 SPEC = GAMES["racing"]
 WELCOME = Welcome(
-    version=1, session="s", game="racing", mode="dream", seed=3, width=720, height=480, fps=60, stride=4, lag=2,
-    device="cpu", backend="fake", decoder="plain", weights="w",
+    version=1, session="s", game="racing", mode="dream", seed=3, width=720, height=480, fps=60, stride=4,
+    lag=2, device="cpu", backend="fake", decoder="plain", weights="w",
 )  # fmt: skip
 
 
@@ -20,9 +21,10 @@ def frame(index: int, stride: int = 4, epoch: int = 0, applied_seq: int = 0, **m
     """A frame as an engine would send it that steps every `stride` frames."""
     ahead = index % stride
     base = Frame(
-        epoch=epoch, index=index, kind="filled" if ahead else "true", ahead=ahead, step=index // stride, stride=stride,
-        lag=2, applied_seq=applied_seq, buttons=0, telemetry=[0.0] * len(SPEC.telemetry), dropped=0, width=720,
-        height=480, times=StageTimes(world_ms=8.0, extrapolate_ms=1.0, decode_ms=3.0, queue_ms=2.0),
+        epoch=epoch, index=index, kind="filled" if ahead else "true", ahead=ahead, step=index // stride,
+        stride=stride, lag=2, applied_seq=applied_seq, buttons=0, telemetry=[0.0] * len(SPEC.telemetry),
+        times=StageTimes(world_ms=8.0, extrapolate_ms=1.0, decode_ms=3.0, queue_ms=2.0), dropped=0,
+        width=720, height=480,
     )  # fmt: skip
     return msgspec.structs.replace(base, **more)
 

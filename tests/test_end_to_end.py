@@ -1,4 +1,5 @@
-"""Real processes, real sockets, real gloo, fake models: everything between a key and a picture but the networks."""
+"""Real processes, real sockets, real gloo, fake models: everything between a key and a picture but the
+networks."""
 
 import os
 import signal

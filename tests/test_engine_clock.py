@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -98,7 +99,8 @@ def test_the_lag_follows_the_lateness_of_true_frames_up_to_4():
 
 
 def played(step_frames: float, decode_frames: float, stride: int, lag: int, frames: int) -> list[Choice]:
-    """A decoder that works without pause beside a world whose latents come `step_frames` after their index."""
+    """A decoder that works without pause beside a world whose latents come `step_frames` after their
+    index."""
     clock = running(GameClock())
     presentation = Presentation(clock, LagChooser(lag))
     presentation.decode_s = decode_frames / 60
@@ -128,7 +130,7 @@ def test_a_slow_decoder_still_shows_every_true_frame_and_keeps_game_time():
     shown = played(step_frames=1.0, decode_frames=1.7, stride=4, lag=3, frames=120)
     true = [choice.index for choice in shown if choice.ahead == 0]
     assert true == list(range(0, true[-1] + 1, 4)) and true[-1] > 108
-    assert all(a.index < b.index for a, b in zip(shown, shown[1:]))
+    assert all(a.index < b.index for a, b in pairwise(shown))
 
 
 def test_true_frames_that_always_come_too_late_are_waited_for():

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from engine.decoder_worker import DecoderRole
+from engine.host import Host
 from engine.inner import Begin, Control, Input, Start
 from engine.links import Latent, MemoryLink
 from engine.models_at_hand import ModelsAtHand
 from engine.opening import STEPS, make_opening
 from engine.protocol import Frame
-from engine.rank import Host
 from engine.simulator_worker import SimulatorRole
 from engine.world_worker import WorldRole
 from games import GAMES

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from engine.address import in_use
 from engine.errors import UsageError
-from engine.launch import check, parse, role_groups, together_or_apart
+from engine.launch import check, parse
+from engine.placement import role_groups, together_or_apart
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from tests.engine_harness import ROOT, engine, player
 
@@ -56,10 +58,7 @@ def test_a_busy_port_ends_with_one_line_and_nothing_left():
         address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with engine(listen=address) as running:
             assert running.wait(10) == 1
-            assert (
-                running.stderr
-                == f"dreamcade: error: address in use: another engine listens on {address}; stop it, or choose another --listen\n"
-            )
+            assert running.stderr == f"dreamcade: error: {in_use(address)}\n"
             running.assert_nothing_left()
 
 

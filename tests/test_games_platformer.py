@@ -21,7 +21,7 @@ FLOOR = 2 * TILE
 
 @pytest.fixture(autouse=True)
 def _few_threads():
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # tensors of a few worlds: more threads only wait for each other
 
 
 def world_of(*seeds: int) -> World:
@@ -85,7 +85,7 @@ def play_digest() -> str:
 
 
 def test_same_bytes_in_another_process():
-    code = "import torch; torch.set_num_threads(1); import tests.test_games_platformer as t; print(t.play_digest())"
+    code = "import torch, tests.test_games_platformer as t; torch.set_num_threads(1); print(t.play_digest())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == play_digest()
 
@@ -108,7 +108,8 @@ def test_rendering_changes_nothing():
         watched.telemetry()
         watched.step(buttons)
         blind.step(buttons)
-    assert digest(watched.render(), *vars(watched.state).values()) == digest(blind.render(), *vars(blind.state).values())
+    states = [digest(w.render(), *vars(w.state).values()) for w in (watched, blind)]
+    assert states[0] == states[1]
 
 
 def test_restart_equals_fresh():
@@ -298,8 +299,8 @@ def test_platform_carries_the_hero():
         before = (field(world, "x"), field(world, "y"))
         hold(world, 0, 45)
         assert field(world, "grounded") == 1 and field(world, "alive") == 1
-        moved = (abs(field(world, "x") - before[0]), abs(field(world, "y") - before[1]))
-        assert (moved[0] if dx else moved[1]) > 0.2
+        now = (field(world, "x"), field(world, "y"))
+        assert (now[0] != before[0]) == (dx > 0) and (now[1] != before[1]) == (dy > 0)
 
 
 def test_flag_leads_to_the_next_level():
@@ -355,7 +356,8 @@ def test_masks_are_where_things_are():
     picture, classes = world.render_classes()
     assert torch.equal(picture, world.render())
     camera = world.state.camera_x.item()
-    middles = {"player": (318, FLOOR + 25), "enemy": (519, FLOOR + 15), "coin": (418, FLOOR + 78), "platform": (222, FLOOR + 140)}
+    middles = {"player": (318, FLOOR + 25), "enemy": (519, FLOOR + 15), "coin": (418, FLOOR + 78)}
+    middles["platform"] = (222, FLOOR + 140)
     for k, name in enumerate(SPEC.masks):
         x, y = middles[name]
         assert classes[0, 480 - y + world.state.camera_y.item() // SUB, x - camera] == k + 1, name
@@ -364,14 +366,14 @@ def test_masks_are_where_things_are():
 
 def test_every_driver_style_plays():
     for style in Drivers.STYLES:
-        world, drivers = world_of(21), Drivers(torch.tensor([4]), style=style)
-        pressed = set()
-        for _ in range(90):
+        world, drivers = world_of(21, 22, 23, 24), Drivers(torch.arange(4), style=style)
+        for _ in range(50):
             buttons = drivers.act(world)
-            pressed.add(buttons.item())
+            assert ((buttons >= 0) & (buttons < 8)).all()
             world.step(buttons)
-        assert all(0 <= b < 8 for b in pressed), style
-        assert len(pressed) > 1 or style in ("pit_diver", "enemy_toucher", "wall_hugger"), style
+        assert (style == "idle") == bool(field(world, "x") < 1.5) or style in ("back_runner", "masher"), (
+            style
+        )
 
 
 def test_drivers_change_their_style():

@@ -18,6 +18,15 @@ from games.racing.track import MIN_RADIUS_M, build_tracks
 from games.racing.world import World
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Most of this is many small operations, which threads only slow down."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 class Race:
     """Track and state alone: driving without pictures or scenery."""
 
@@ -86,7 +95,7 @@ def test_restart_equals_a_fresh_world_and_inactive_worlds_stand_still():
 
 def test_tracks_close_bend_gently_and_locate_their_own_points():
     track = build_tracks(torch.arange(12))
-    assert 850 < float(track.length.min()) and float(track.length.max()) < 2500
+    assert float(track.length.min()) > 850 and float(track.length.max()) < 2500
     assert float(1 / track.curvature.abs().amax()) > 0.75 * MIN_RADIUS_M
     s = torch.arange(400) / 400 * track.length[:, None]
     lateral = torch.linspace(-9, 9, 400).expand(12, 400)
@@ -98,8 +107,7 @@ def test_tracks_close_bend_gently_and_locate_their_own_points():
 
 
 def test_skilled_driver_laps_without_leaving_the_road():
-    track = build_tracks(torch.arange(60))
-    seeds = track.length.argsort()[:3]  # the shortest, to keep this quick
+    seeds = torch.tensor([41, 28, 52])  # short tracks of about a kilometre, to keep this quick
     race = Race(seeds)
     drivers = Drivers(seeds, style="skilled")
     off = torch.zeros(3)

@@ -29,10 +29,18 @@ def _scene():
     w = torch.tensor([[24.0, 24.0, 13.0, 90.0, 0.0], [40.0, 11.0, 24.0, 7.5, 30.0]])
     h = torch.tensor([[16.0, 16.0, 13.0, 90.0, 9.0], [40.0, 16.0, 16.0, 7.5, 30.0]])
     flip = torch.tensor([[False, True, False, False, False], [True, True, False, False, True]])
-    placed = place(sprite, x, y, w, h, flip=flip, klass=torch.tensor([[1, 2, 3, -1, 4]]).expand(2, 5),
-                   opacity=torch.tensor([[1.0, 1.0, 0.7, 0.9, 1.0]]).expand(2, 5),
-                   haze=torch.tensor([[0.0, 0.0, 0.4, 0.2, 1.0]]).expand(2, 5),
-                   haze_rgb=torch.tensor([214.0, 230.0, 234.0]))
+    placed = place(
+        sprite,
+        x,
+        y,
+        w,
+        h,
+        flip=flip,
+        klass=torch.tensor([[1, 2, 3, -1, 4]]).expand(2, 5),
+        opacity=torch.tensor([[1.0, 1.0, 0.7, 0.9, 1.0]]).expand(2, 5),
+        haze=torch.tensor([[0.0, 0.0, 0.4, 0.2, 1.0]]).expand(2, 5),
+        haze_rgb=torch.tensor([214.0, 230.0, 234.0]),
+    )
     return torch_rows.contiguous(), placed
 
 
@@ -40,7 +48,9 @@ def test_sprite_at_painted_size_on_whole_pixels_is_copied_exactly():
     atlas = _atlas()
     picture = torch.zeros(1, 48, 80, 3, dtype=torch.uint8)
     one = torch.ones(1, 1)
-    out, classes = composite(picture, picture[..., 0], place(one.long(), 4 * one, 6 * one, 24 * one, 16 * one, klass=3), atlas)
+    out, classes = composite(
+        picture, picture[..., 0], place(one.long(), 4 * one, 6 * one, 24 * one, 16 * one, klass=3), atlas
+    )
     start, w, h = atlas.table[1, 0].tolist()
     expected = atlas.planes[:3, start : start + w * h].view(3, h, w).permute(1, 2, 0).to(torch.uint8)
     assert torch.equal(out[0, 6:22, 4:28], expected)
@@ -65,7 +75,9 @@ def test_shrunk_sprite_keeps_its_mean_colour():
     atlas = _atlas()
     one = torch.ones(1, 1)
     full, _ = composite(torch.zeros(1, 48, 80, 3), None, place(0 * one, one, one, 40 * one, 40 * one), atlas)
-    small, _ = composite(torch.zeros(1, 48, 80, 3), None, place(0 * one, 3.3 * one, 2.7 * one, 10 * one, 10 * one), atlas)
+    small, _ = composite(
+        torch.zeros(1, 48, 80, 3), None, place(0 * one, 3.3 * one, 2.7 * one, 10 * one, 10 * one), atlas
+    )
     assert abs(full.float().sum() / small.float().sum() / 16 - 1) < 0.03
 
 
@@ -76,6 +88,7 @@ def test_result_does_not_depend_on_the_batch():
     from dataclasses import fields
 
     from games.sprites import Placements
+
     second = Placements(*(getattr(placed, f.name)[1:] for f in fields(Placements)))
     alone, _ = composite(picture[1:], None, second, atlas)
     assert torch.equal(together[1:], alone)
@@ -88,7 +101,11 @@ def _parity() -> None:
     picture, placed = _scene()
     classes = torch.zeros(2, 48, 80, dtype=torch.uint8)
     resolved = resolve(placed, atlas.table, 80, 48)
-    for background in (picture, picture.to(torch.uint8), picture.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)):
+    for background in (
+        picture,
+        picture.to(torch.uint8),
+        picture.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1),
+    ):
         true, true_classes = composite_torch(background, classes, resolved, atlas)
         fast, fast_classes = composite_triton(background, classes, resolved, atlas)
         assert (true.int() - fast.int()).abs().max() <= 1

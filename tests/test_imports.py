@@ -41,7 +41,9 @@ def violation(module: str, name: str) -> bool:
     """Whether `module` must not import `name`."""
     if inside(name, "client") and not inside(module, "client"):
         return True
-    if inside(name, "engine.training", "engine.bench") and not inside(module, "engine.training", "engine.bench"):
+    if inside(name, "engine.training", "engine.bench") and not inside(
+        module, "engine.training", "engine.bench"
+    ):
         return True
     if inside(module, "client"):
         if inside(name, *HEAVY):

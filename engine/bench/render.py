@@ -35,7 +35,9 @@ class Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("game", choices=sorted(GAMES))
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -82,8 +84,17 @@ def measure(game: str, batch: int, device: str, runs: int, frames: int, classes:
     where = torch.arange(batch) % 8 == 0
     restart_s = _median(lambda: world.restart(where, seeds + 1000), device, 3, 1)
     return Result(
-        game, torch.cuda.get_device_name() if device.startswith("cuda") else "cpu", batch, runs, build_s, first_s,
-        batch / both_s, batch / render_s, render_s * 1e3, simulate_s * 1e3, restart_s * 1e3,
+        game,
+        torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
+        batch,
+        runs,
+        build_s,
+        first_s,
+        batch / both_s,
+        batch / render_s,
+        render_s * 1e3,
+        simulate_s * 1e3,
+        restart_s * 1e3,
     )
 
 

@@ -22,7 +22,7 @@ from engine.models.layers import perturb_on_sphere
 from engine.training.data import FramePool, Simulation
 from engine.training.optim import Training, join_ranks
 
-MASK_WEIGHT = 3.0
+MASK_WEIGHT = 5.0
 
 
 class Autoencoder(nn.Module):

@@ -160,7 +160,7 @@ def train(args: argparse.Namespace) -> None:
             said, sums, data_s, count = now, torch.zeros(3, device=device), 0.0, 0
             if mean[0] != mean[0]:
                 raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
-        if rank == 0 and time.monotonic() - saved > 150:
+        if rank == 0 and time.monotonic() - saved > 300:
             saved = time.monotonic()
             save(args.out, game, training)
             check(game, model, training, autoencoder, config, device, args.small)

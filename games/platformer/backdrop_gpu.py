@@ -52,9 +52,21 @@ def _over(red, green, blue, word):
 
 @triton.jit
 def _backdrop(
-    out, cameras, art, skies, layers, tiles, HEIGHT: tl.constexpr, WIDTH: tl.constexpr, PERIOD: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, ARTS: tl.constexpr, TILE: tl.constexpr,
-    BH: tl.constexpr, BW: tl.constexpr,
+    out,
+    cameras,
+    art,
+    skies,
+    layers,
+    tiles,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
+    PERIOD: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    ARTS: tl.constexpr,
+    TILE: tl.constexpr,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
 ):
     b = tl.program_id(2).to(tl.int64)
     ys = tl.program_id(1) * BH + tl.arange(0, BH)[:, None]
@@ -64,7 +76,9 @@ def _backdrop(
     camera_x = tl.load(cameras + b * 3 + 1)
     camera_y = tl.load(cameras + b * 3 + 2)
     word = tl.load(skies + (look * HEIGHT + ys) * WIDTH + xs, mask=inside, other=0)
-    red, green, blue = _over(0.0, 0.0, 0.0, word)
+    red = (word & 255).to(tl.float32)
+    green = ((word >> 8) & 255).to(tl.float32)
+    blue = ((word >> 16) & 255).to(tl.float32)
     for i in tl.static_range(3):
         # The percentages of render.PARALLAX.
         percent = 20 + 25 * i
@@ -95,7 +109,18 @@ def backdrop_gpu(level: Level, state: State) -> Tensor:
     grid = (triton.cdiv(VIEW_W, BLOCK_W), triton.cdiv(VIEW_H, BLOCK_H), batch)
     assert LAYERS == 3
     _backdrop[grid](
-        out, cameras, level.art.to(torch.int32), *_textures(str(state.x.device)), HEIGHT=VIEW_H, WIDTH=VIEW_W,
-        PERIOD=PERIOD, ROWS=ROWS, COLUMNS=COLUMNS, ARTS=ARTS, TILE=TILE, BH=BLOCK_H, BW=BLOCK_W,
+        out,
+        cameras,
+        level.art.to(torch.int32),
+        *_textures(str(state.x.device)),
+        HEIGHT=VIEW_H,
+        WIDTH=VIEW_W,
+        PERIOD=PERIOD,
+        ROWS=ROWS,
+        COLUMNS=COLUMNS,
+        ARTS=ARTS,
+        TILE=TILE,
+        BH=BLOCK_H,
+        BW=BLOCK_W,
     )
     return out

@@ -8,7 +8,17 @@ from games.platformer.level import Level, enemies_at, flag_left, platforms_at
 from games.platformer.spec import SPEC
 from games.platformer.state import CHEER, DEAD, State
 from games.platformer.units import (
-    COIN, ENEMY_W, HERO_W, MAX_SLOTS, PLATFORM_H, PLATFORM_W, POP_FRAMES, SLOT, SQUASH_FRAMES, SUB, TILE,
+    COIN,
+    ENEMY_W,
+    HERO_W,
+    MAX_SLOTS,
+    PLATFORM_H,
+    PLATFORM_W,
+    POP_FRAMES,
+    SLOT,
+    SQUASH_FRAMES,
+    SUB,
+    TILE,
     VIEW_H,
 )  # fmt: skip
 from games.sprites import Atlas, Placements, join, place
@@ -38,7 +48,13 @@ class Stage:
         return self.look + self.names[f"0/{name}"] + offset
 
     def put(
-        self, sprite: Tensor, left: Tensor, bottom: Tensor, size: tuple[int, int], there: Tensor, klass: int,
+        self,
+        sprite: Tensor,
+        left: Tensor,
+        bottom: Tensor,
+        size: tuple[int, int],
+        there: Tensor,
+        klass: int,
         flip: Tensor | None = None,
     ) -> Placements:
         """Sprites of one canvas size, their canvas' left and bottom edges at world pixels [B, N]."""
@@ -81,7 +97,9 @@ def _coins(stage: Stage, level: Level, state: State) -> list[Placements]:
     left, bottom, present = (stage.seen(level.coin[..., i]) for i in range(3))
     age = stage.seen(state.coin)
     turn = (state.time[:, None] // 7 + left // 24) % len(COIN_WIDTHS)
-    whole = stage.put(stage.sprite("coin_0", turn), left - 3, bottom - 3, (42, 42), (present == 1) & (age == 0), COINS)
+    whole = stage.put(
+        stage.sprite("coin_0", turn), left - 3, bottom - 3, (42, 42), (present == 1) & (age == 0), COINS
+    )
     stage_of_pop = (age * 4 // POP_FRAMES).clamp(0, 3)
     popping = (age > 0) & (age < POP_FRAMES)
     middle = (COIN - 72) // 2

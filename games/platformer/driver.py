@@ -69,7 +69,11 @@ def _falls_short(state: State, ahead: Ahead) -> Tensor:
     # Or the far side is higher, and the hero will be below its edge when he gets there.
     later = ahead.wall.to(torch.float32) / speed.clamp(min=0.5)
     rises = vy * later - g / 2 * later * later
-    beyond = (ahead.wall_height > 0) & (ahead.wall >= ahead.gap) & (ahead.wall < ahead.gap + ahead.gap_width + TILE)
+    beyond = (
+        (ahead.wall_height > 0)
+        & (ahead.wall >= ahead.gap)
+        & (ahead.wall < ahead.gap + ahead.gap_width + TILE)
+    )
     into |= beyond & (lands > ahead.gap + 8) & (rises < ahead.wall_height)
     return into & (ahead.gap_width > 0) & (ahead.gap > 0) & (ahead.below >= 0) & (state.vx.abs() > SUB // 2)
 
@@ -80,7 +84,7 @@ class Drivers:
     STYLES = tuple(WEIGHTS)
 
     def __init__(self, seeds: Tensor, device: str = "cpu", style: str | None = None) -> None:
-        """seeds: int64 [B]; `style` fixes one of STYLES for all, KeyError-like ValueError if unknown."""
+        """seeds: int64 [B]; `style` fixes one of STYLES for all; ValueError if it is not there."""
         self.seeds = seeds.to(device=device, dtype=torch.int64)
         self._fixed = None if style is None else self.STYLES.index(style)
         weights = torch.tensor([WEIGHTS[s] for s in self.STYLES], device=device)

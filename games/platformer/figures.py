@@ -5,6 +5,7 @@ Everything faces right; the compositor mirrors. Feet stand on the canvas's lower
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -47,7 +48,9 @@ POSES: dict[str, Pose] = {
     "rise": Pose(((-10, 0), (9, 9)), ((-13, 15), (14, 37)), ((-16, 24), (-22, 14), (-25, 4)), 2, 1),
     "fall": Pose(((-11, 6), (11, 3)), ((-17, 33), (17, 33)), ((-17, 38), (-23, 48), (-24, 57)), 2, 0, "wide"),
     "stomp": Pose(((-8, 6), (8, 6)), ((-17, 25), (17, 25)), ((-16, 37), (-24, 44), (-33, 46)), 0, 0, "shut"),
-    "dead": Pose(((-12, 3), (12, 5)), ((-19, 35), (19, 35)), ((-14, 36), (-20, 44), (-19, 52)), 0, 0, "cross"),
+    "dead": Pose(
+        ((-12, 3), (12, 5)), ((-19, 35), (19, 35)), ((-14, 36), (-20, 44), (-19, 52)), 0, 0, "cross"
+    ),
     "cheer": Pose(((-9, 0), (9, 0)), ((-16, 46), (16, 46)), ((-15, 29), (-21, 25), (-27, 27)), 1, 0, "shut"),
 }
 
@@ -66,7 +69,10 @@ def hero(p: Palette, pose: Pose) -> Canvas:
     head = c.circle(cx + pose.lean + 1, floor - 42 - pose.bob, 17.5)
     torso = torch.minimum(limb((0, hip), (pose.lean, neck - 3), 11), limb((0, hip + 1), (0, hip + 2), 11.5))
     parts: list[Part] = [
-        (torch.minimum(limb((-4, hip), (bx, by + 6), 5), limb((bx, by + 4), (bx + 4, by + 4), 4.6)), p.hero_dark),
+        (
+            torch.minimum(limb((-4, hip), (bx, by + 6), 5), limb((bx, by + 4), (bx + 4, by + 4), 4.6)),
+            p.hero_dark,
+        ),
         (limb(shoulder, (pose.hands[0][0], pose.hands[0][1] + pose.bob), 4.6), p.hero_dark),
         (torch.minimum(limb((4, hip), (fx, fy + 6), 5.2), limb((fx, fy + 4), (fx + 5, fy + 4), 4.8)), p.hero),
         (torso, p.hero),
@@ -91,7 +97,7 @@ def hero(p: Palette, pose: Pose) -> Canvas:
 def _tail(pose: Pose, limb: Callable[..., Tensor], neck: float) -> Tensor:
     """The scarf's end as a ribbon that widens towards its tip."""
     points = [(pose.lean - 10, neck - 1), *[(x, y + pose.bob) for x, y in pose.tail]]
-    strokes = [limb(a, b, 4.2 + 0.7 * i) for i, (a, b) in enumerate(zip(points, points[1:]))]
+    strokes = [limb(a, b, 4.2 + 0.7 * i) for i, (a, b) in enumerate(pairwise(points))]
     return torch.stack(strokes).amin(0)
 
 
@@ -119,7 +125,10 @@ def walker(p: Palette, step: int) -> Canvas:
     c = Canvas(*ENEMY_CANVAS)
     x, floor = ENEMY_CANVAS[0] / 2, ENEMY_CANVAS[1] - MARGIN
     lift = (3, 0) if step else (0, 3)
-    feet = [c.ellipse(x - 10 + 2 * step, floor - 5 - lift[0], 9, 5.5), c.ellipse(x + 12 - 2 * step, floor - 5 - lift[1], 9, 5.5)]
+    feet = [
+        c.ellipse(x - 10 + 2 * step, floor - 5 - lift[0], 9, 5.5),
+        c.ellipse(x + 12 - 2 * step, floor - 5 - lift[1], 9, 5.5),
+    ]
     top = floor - 27 - (step == 1)
     body = torch.maximum(c.ellipse(x, top, 22, 20), c.y - (floor - 8))
     body = torch.minimum(body, c.box(x - 20, top + 2, x + 20, floor - 6, 9))
@@ -174,7 +183,16 @@ def spiked(p: Palette, step: int) -> Canvas:
     spikes = []
     for (tx, ty), (rx, ry) in zip(tips, roots):
         nx, ny = (ty - ry) * 0.42, -(tx - rx) * 0.42
-        spikes.append(c.polygon([(x + tx, floor - ty), (x + rx + nx, floor - ry - ny + 3), (x + rx - nx, floor - ry + ny + 3)], 1))
+        spikes.append(
+            c.polygon(
+                [
+                    (x + tx, floor - ty),
+                    (x + rx + nx, floor - ry - ny + 3),
+                    (x + rx - nx, floor - ry + ny + 3),
+                ],
+                1,
+            )
+        )
     thorns = torch.stack(spikes).amin(0)
     c.fill(torch.stack([*feet, body, thorns]).amin(0) - 2.2, p.rim)
     c.fill(thorns, p.spike)
@@ -206,7 +224,12 @@ def pop(p: Palette, stage: int) -> Canvas:
     """A ring that widens and thins where a coin was taken; stage 0..3."""
     c = Canvas(72, 72)
     r = (12, 20, 27, 32)[stage]
-    c.fill(c.circle(36, 36, r).abs() - (6.5, 5, 3.4, 1.8)[stage], p.coin_light, (0.95, 0.85, 0.65, 0.4)[stage], 1.5)
+    c.fill(
+        c.circle(36, 36, r).abs() - (6.5, 5, 3.4, 1.8)[stage],
+        p.coin_light,
+        (0.95, 0.85, 0.65, 0.4)[stage],
+        1.5,
+    )
     return c
 
 
@@ -224,12 +247,12 @@ def flag(p: Palette, wave: int) -> Canvas:
     c.fill(torch.stack([pole, foot, rag]).amin(0) - 2.2, p.rim)
     c.fill(rag, p.scarf)
     c.shade(torch.maximum(rag, (c.y - 56 - ripple).abs() - 11), "#FFFFFF", 0.88)
-    c.shade(rag.clamp(min=-9e9) + 0 * c.x, p.scarf_dark, 0.38 * torch.cos((c.x - POLE_X) / 17.0).clamp(min=0) * (1 if wave else 0.6))
+    c.shade(rag, p.scarf_dark, 0.38 * torch.cos((c.x - POLE_X) / 17.0).clamp(min=0) * (1 if wave else 0.6))
     c.fill(pole, "#E8E4EE")
     c.shade(c.box(POLE_X + 1, 0, POLE_X + 9, h), p.rim, 0.25)
     c.fill(foot, p.deck_body)
     c.shade(c.box(0, h - 22, POLE_X + 20, h - 15), "#FFFFFF", 0.25)
-    c.fill(c.circle(POLE_X, 11, 9.5) - 0, p.rim)
+    c.fill(c.circle(POLE_X, 11, 9.5), p.rim)
     c.fill(c.circle(POLE_X, 11, 7.5), p.coin)
     return c
 

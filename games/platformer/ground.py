@@ -29,7 +29,13 @@ def pattern(look: int, p: Palette) -> Tensor:
                     c.fill(c.ellipse(x + dx, y + dy, 36, 19), p.body_tone, soft=2)
                 elif look == 1:
                     px, py = x + dx, y + dy
-                    c.fill(c.polygon([(px - 52, py + 4), (px - 8, py - 28), (px + 50, py - 4), (px + 6, py + 28)]), p.body_tone, soft=2)
+                    c.fill(
+                        c.polygon(
+                            [(px - 52, py + 4), (px - 8, py - 28), (px + 50, py - 4), (px + 6, py + 28)]
+                        ),
+                        p.body_tone,
+                        soft=2,
+                    )
                 else:
                     c.fill(c.box(x + dx - 40, y + dy - 17, x + dx + 40, y + dy + 17, 6), p.body_tone, soft=2)
     return c.rgba()[:3]
@@ -155,7 +161,7 @@ def city_ornaments(p: Palette) -> list[Canvas]:
 
 @cache
 def ground(look: int) -> Tensor:
-    """All tile pictures of one look by number: premultiplied float32 [ARTS, 4, 48, 48], whole numbers 0..255."""
+    """All tile pictures of one look by number: premultiplied float32 [ARTS, 4, 48, 48], whole 0..255."""
     p = PALETTES[look]
     body = pattern(look, p)
     out = torch.zeros(t.ARTS, 4, TILE, TILE)
@@ -167,7 +173,9 @@ def ground(look: int) -> Tensor:
             y = (t.PATTERN_H - 1 - row) * TILE
             under = body[:, y : y + TILE, column * TILE : (column + 1) * TILE]
             colour = under * (1 - over[3:] / 255) + over[:3]
-            out[t.SOLID_0 + exposure * t.PATTERN_W * t.PATTERN_H + place] = torch.cat([colour * shape, shape[None] * 255])
+            out[t.SOLID_0 + exposure * t.PATTERN_W * t.PATTERN_H + place] = torch.cat(
+                [colour * shape, shape[None] * 255]
+            )
     for row in range(t.PIT_ROWS):
         out[t.PIT_0 + row] = darkness(p, row).rgba()
     for ends in range(4):

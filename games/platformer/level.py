@@ -14,7 +14,15 @@ from games.noise import hash_bits
 from games.platformer import sections as sec
 from games.platformer.tiles import tile_art
 from games.platformer.units import (
-    COIN, COLUMNS, ENEMY_W, MAX_SLOTS, MIN_SLOTS, ROWS, SLOT, SUB, TILE,
+    COIN,
+    COLUMNS,
+    ENEMY_W,
+    MAX_SLOTS,
+    MIN_SLOTS,
+    ROWS,
+    SLOT,
+    SUB,
+    TILE,
 )  # fmt: skip
 
 FLAG_COLUMN = 7
@@ -41,7 +49,9 @@ class Level:
     base: Tensor  # [B, MAX_SLOTS] ground height of each section in tiles
     tiles: Tensor  # [B, ROWS * COLUMNS] row 0 is the floor
     art: Tensor  # [B, ROWS * COLUMNS] how each tile is drawn, see tiles.py
-    surface: Tensor  # [B, COLUMNS] height of the ground, over pits of the highest ledge, px; -1 without either
+    surface: (
+        Tensor  # [B, COLUMNS] height of the ground, over pits of the highest ledge, px; -1 without either
+    )
     enemy: Tensor  # [B, N, 5] as in Library
     coin: Tensor  # [B, N, 3]
     platform: Tensor  # [B, N, 6]
@@ -170,7 +180,7 @@ def enemies_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def platforms_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
-    """Left edges and tops in px [B, N] of the moving platforms at frame `time` [B]; they rest at both ends."""
+    """Left edges and tops in px [B, N] of the moving platforms at frame `time` [B]; they rest at the ends."""
     p = level.platform
     span = (p[..., 2] + p[..., 3]).clamp(min=1) * SUB
     rest = 20 * p[..., 4]
@@ -185,5 +195,3 @@ def platforms_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
 def flag_left(level: Level) -> Tensor:
     """Left edge in px [B] of the goal flag's pole."""
     return (level.length - SLOT + FLAG_COLUMN) * TILE
-
-

@@ -109,7 +109,9 @@ def move_y(state: State, level: Level, platforms: tuple[Tensor, Tensor, Tensor])
     ground = torch.where(floor, (row + 1) * TILE * SUB, -(1 << 40))
 
     x = state.x[:, None] // SUB
-    lands = (level.platform[..., 5] == 1) & (x + u.HERO_W > left) & (x < left + u.PLATFORM_W) & falling[:, None]
+    lands = (
+        (level.platform[..., 5] == 1) & (x + u.HERO_W > left) & (x < left + u.PLATFORM_W) & falling[:, None]
+    )
     lands &= (state.y[:, None] >= torch.minimum(top, before) * SUB) & (y[:, None] <= top * SUB)
     deck, index = torch.where(lands, top * SUB, -(1 << 40)).max(1)
     rides = lands.any(1) & (deck >= ground)

@@ -17,7 +17,7 @@ from games.platformer.palette import PALETTES
 from games.platformer.scenery import LAYERS, PERIOD, scenery
 from games.platformer.state import State
 from games.platformer.units import COLUMNS, PLATFORM_H, PLATFORM_W, ROWS, SUB, TILE, VIEW_H, VIEW_W
-from games.sprites import Atlas, build_atlas, composite
+from games.sprites import Atlas, Placements, build_atlas, composite
 
 PARALLAX = (20, 45, 70)
 """Speed of the layers in percent of the play plane's."""
@@ -129,11 +129,13 @@ class Renderer:
     def render_classes(self, level: Level, state: State) -> tuple[Tensor, Tensor]:
         """The picture and uint8 [B, 480, 720]: 1 + index into spec.masks, 0 elsewhere."""
         nothing = torch.zeros(len(state.x), VIEW_H, VIEW_W, dtype=torch.uint8, device=state.x.device)
-        picture, classes = composite(self._backdrop(level, state), nothing, self._cast(level, state), self.atlas)
+        picture, classes = composite(
+            self._backdrop(level, state), nothing, self._cast(level, state), self.atlas
+        )
         assert classes is not None
         return picture, classes
 
-    def _cast(self, level: Level, state: State):  # type: ignore[no-untyped-def]
+    def _cast(self, level: Level, state: State) -> Placements:
         return placements(level, state, self.atlas, self._names)
 
     def _backdrop(self, level: Level, state: State) -> Tensor:

@@ -34,7 +34,10 @@ def stamp(strip: Tensor, thing: Canvas, x: int, y: int) -> None:
 def ridge(base: float, waves: tuple[tuple[int, float, float], ...]) -> Tensor:
     """Height of a skyline per column [PERIOD]: base plus (periods per strip, amplitude, phase) waves."""
     x = torch.arange(PERIOD) + 0.5
-    return base + sum(a * torch.sin(2 * math.pi * n * x / PERIOD + p) for n, a, p in waves)
+    top = torch.full((PERIOD,), base)
+    for n, amplitude, phase in waves:
+        top = top + amplitude * torch.sin(2 * math.pi * n * x / PERIOD + phase)
+    return top
 
 
 def hill(strip: Tensor, top: Tensor, colour: str, foot: str, depth: float) -> None:
@@ -80,7 +83,9 @@ def tree(height: int, crown: str, light: str, trunk: str) -> Canvas:
     cx = c.width / 2
     c.fill(c.box(cx - 4, r * 1.4, cx + 4, height + 4, 2), trunk)
     c.fill(c.circle(cx, r + 3, r), crown)
-    c.shade(torch.maximum(c.circle(cx - r * 0.22, r * 0.80, r * 0.66), c.circle(cx, r + 3, r)), light, 0.8, soft=2)
+    c.shade(
+        torch.maximum(c.circle(cx - r * 0.22, r * 0.80, r * 0.66), c.circle(cx, r + 3, r)), light, 0.8, soft=2
+    )
     return c
 
 
@@ -114,7 +119,9 @@ def spire(width: int, height: int, colour: str, light: str) -> Canvas:
     w, h = float(width), float(height)
     d = c.polygon([(w * 0.5, 14), (w * 0.78, h * 0.55), (w - 8, h + 20), (8, h + 20), (w * 0.24, h * 0.5)], 7)
     c.fill(d, colour)
-    lit = c.polygon([(w * 0.47, 18), (w * 0.50, h * 0.55), (w * 0.36, h + 20), (14, h + 20), (w * 0.28, h * 0.5)], 3)
+    lit = c.polygon(
+        [(w * 0.47, 18), (w * 0.50, h * 0.55), (w * 0.36, h + 20), (14, h + 20), (w * 0.28, h * 0.5)], 3
+    )
     c.shade(lit, light, 0.55, soft=3)
     return c
 
@@ -132,7 +139,9 @@ def crystals(size: int, colour: str) -> Canvas:
     for dx, lean, h, tone in ((-0.28, -0.30, 0.75, 0.25), (0.30, 0.28, 0.65, 0.35), (0.0, 0.02, 1.1, 0.0)):
         bx, tx, half = x + dx * s, x + (dx + lean) * s, s * 0.15
         top = y - h * s
-        d = c.polygon([(bx - half, y), (tx - half, top + half), (tx, top), (tx + half, top + half), (bx + half, y)], 1.5)
+        d = c.polygon(
+            [(bx - half, y), (tx - half, top + half), (tx, top), (tx + half, top + half), (bx + half, y)], 1.5
+        )
         c.fill(d, mix(colour, "#2E6C86", 0.25 + tone))
         lit = c.polygon([(bx - half, y), (tx - half, top + half), (tx, top), (bx, y)], 0.5)
         c.shade(lit, "#D6FFF8", 0.45)
@@ -142,7 +151,8 @@ def crystals(size: int, colour: str) -> Canvas:
 def cavern_layers(p: Palette) -> list[Tensor]:
     far, mid, near = (torch.zeros(4, VIEW_H, PERIOD) for _ in range(3))
     d = Dice(9)
-    plan = ((far, 7, 110, (90, 190), 330, p.hills[0], "#2F4168"), (mid, 6, 130, (110, 210), 372, p.hills[1], "#3A5482"),
+    plan = ((far, 7, 110, (90, 190), 330, p.hills[0], "#2F4168"),
+            (mid, 6, 130, (110, 210), 372, p.hills[1], "#3A5482"),
             (near, 5, 150, (70, 150), 420, p.hills[2], "#4767A0"))  # fmt: skip
     for layer, (strip, count, width, (low, high), floor, colour, light) in enumerate(plan):
         pitch = PERIOD // count
@@ -155,7 +165,12 @@ def cavern_layers(p: Palette) -> list[Tensor]:
             stamp(strip, spire(w, h, colour, light), x, floor - h + 30)
             if layer == 2 or i % 2 == 0:
                 size = (26, 34, 44)[layer]
-                stamp(strip, crystals(size, p.accent if layer else "#4FA6B4"), x + pitch // 2, floor - 2 * size + 14)
+                stamp(
+                    strip,
+                    crystals(size, p.accent if layer else "#4FA6B4"),
+                    x + pitch // 2,
+                    floor - 2 * size + 14,
+                )
         hill(strip, ridge(floor, ((3, 14, layer * 1.3), (5, 8, 0.4 + layer))), colour, light, 110)
         if layer < 2:
             ceiling = Canvas(PERIOD, 80)
@@ -164,8 +179,10 @@ def cavern_layers(p: Palette) -> list[Tensor]:
     return [far, mid, near]
 
 
-def tower(width: int, height: int, colour: str, light: str, glass: str, d: Dice, window: tuple[int, int]) -> Canvas:
-    """A block of flats with a lit edge and a few large windows; window: its width and height in px, 0 none."""
+def tower(
+    width: int, height: int, colour: str, light: str, glass: str, d: Dice, window: tuple[int, int]
+) -> Canvas:
+    """A block of flats with a lit edge and a few large windows; window: width and height in px, 0 none."""
     c = Canvas(width, height)
     roof = d.roll(0, 2)
     c.fill(c.box(0, 24, width, height + 20, 3), c.gradient_y(colour, light, 60, height * 1.5))

@@ -24,7 +24,7 @@ TABLE_ROWS = 20
 
 @dataclass(frozen=True)
 class Enemy:
-    """Walks between columns `left` and `right` (of its left edge, tiles) at `row`; speed in 1/256 px a frame."""
+    """Walks between columns `left` and `right` (of its left edge) at `row`; speed in 1/256 px a frame."""
 
     left: float
     right: float

@@ -10,7 +10,12 @@ from games.platformer.level import Level, enemies_at, platforms_at
 from games.platformer.spec import SPEC
 from games.platformer.state import DEAD, State
 from games.platformer.units import (
-    COLUMNS, ENEMY_W, HERO_W, PLATFORM_W, SUB, TILE,
+    COLUMNS,
+    ENEMY_W,
+    HERO_W,
+    PLATFORM_W,
+    SUB,
+    TILE,
 )  # fmt: skip
 
 GRAIN = 6
@@ -46,7 +51,9 @@ def look_ahead(level: Level, state: State) -> Ahead:
     x, feet = state.x[:, None] // SUB, state.y[:, None] // SUB
     front = torch.where(right, x + HERO_W, x)
     index = torch.arange(REACH // GRAIN + 1, device=x.device)[None]
-    edge = torch.where(right, front // GRAIN * GRAIN + index * GRAIN, -(-front // GRAIN) * GRAIN - index * GRAIN)
+    edge = torch.where(
+        right, front // GRAIN * GRAIN + index * GRAIN, -(-front // GRAIN) * GRAIN - index * GRAIN
+    )
     spot = edge + torch.where(right, GRAIN // 2, -GRAIN // 2)
     surface = level.surface.gather(1, (spot // TILE).clamp(0, COLUMNS - 1))
     left, top = platforms_at(level, state.time)

@@ -78,7 +78,8 @@ def placed(state: State, level: Level) -> State:
     return State(**(vars(state) | {
         "x": x, "y": y, "vx": zero, "vy": zero, "facing": one, "grounded": one, "ride": one * NOBODY,
         "coyote": zero, "buffer": zero, "cuttable": zero, "mode": zero, "timer": zero, "stomp": zero,
-        "lead": one * LEAD, "camera_x": camera_goal_x(x, one * LEAD, level), "camera_y": camera_goal_y(y) * SUB,
+        "lead": one * LEAD, "camera_x": camera_goal_x(x, one * LEAD, level),
+        "camera_y": camera_goal_y(y) * SUB,
         "enemy": torch.zeros_like(state.enemy),
     }))  # fmt: skip
 
@@ -92,5 +93,3 @@ def camera_goal_x(x: Tensor, lead: Tensor, level: Level) -> Tensor:
 def camera_goal_y(y: Tensor) -> Tensor:
     """Lower edge of the picture in px for a hero who stands at y: feet at 3.5 tiles, inside the level."""
     return (y // SUB - 7 * TILE // 2).clamp(0, (ROWS - 10) * TILE)
-
-

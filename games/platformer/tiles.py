@@ -2,7 +2,8 @@
 
 Numbers: 0 nothing; SOLID_0 + exposure * 8 + place (exposure: bits top 1, left 2, right 4, bottom 8 where
 the neighbour is not solid; place: position inside the 4 x 2 tile ground pattern); LEDGE_0 + ends (bits
-left 1, right 2) + 4 * (1 + row) over a pit's lowest rows; PIT_0 + row; DECO_0 + ornament (standing on the ground, drawn only).
+left 1, right 2) + 4 * (1 + row) over a pit's lowest rows; PIT_0 + row;
+DECO_0 + ornament (standing on the ground, drawn only).
 """
 
 import torch
@@ -30,7 +31,7 @@ def _shifted(solid: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def tile_art(kinds: Tensor, dice: Tensor) -> Tensor:
-    """kinds int64 [B, ROWS, COLUMNS], dice int64 [B, COLUMNS] -> picture numbers of the same shape as kinds."""
+    """kinds int64 [B, ROWS, COLUMNS], dice int64 [B, COLUMNS] -> picture numbers, shaped like kinds."""
     rows, columns = kinds.shape[1:]
     row = torch.arange(rows, device=kinds.device)[:, None]
     column = torch.arange(columns, device=kinds.device)[None, :]

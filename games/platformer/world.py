@@ -1,6 +1,7 @@
 """The platformer as a batch of worlds: `World`, and its scripted players `Drivers`.
 
-Way of a frame: buttons -> physics.advance -> World._turn_page (death over, level finished) -> render / telemetry.
+Way of a frame: buttons -> physics.advance -> World._turn_page (death over, level finished) -> render,
+telemetry.
 """
 
 from dataclasses import replace as changed

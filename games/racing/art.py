@@ -47,8 +47,14 @@ def atlas_of(i: int) -> Atlas:
 def _look_sprites(i: int, look: Look) -> dict[str, Canvas]:
     """In the order of the offsets above."""
     tree_a, tree_b = ((_fir, _round_tree), (_saguaro, _mesa_rock), (_palm, _pylon))[i]
-    out = {"tree_a": tree_a(look), "tree_b": tree_b(look), "post": _post(look), "board": _board(look),
-           "gate": _gate(look, i), "shadow": _shadow(look)}
+    out = {
+        "tree_a": tree_a(look),
+        "tree_b": tree_b(look),
+        "post": _post(look),
+        "board": _board(look),
+        "gate": _gate(look, i),
+        "shadow": _shadow(look),
+    }
     for braking in (False, True):
         for k in range(PLAYER_POSES):
             out[f"player{k}{braking}"] = paint_car(look.player, k * PLAYER_STEP_RAD, 0.07 * k, braking)
@@ -95,7 +101,9 @@ def _saguaro(look: Look) -> Canvas:
     """144 x 240: a cactus with two arms and a lit edge."""
     c = Canvas(144, 240)
     _ground_shadow(c, look, 88, 230, 54, 8)
-    body = torch.minimum(c.line(72, 34, 72, 232, 17), torch.minimum(c.line(26, 84, 26, 122, 12), c.line(118, 66, 118, 112, 12)))
+    body = torch.minimum(
+        c.line(72, 34, 72, 232, 17), torch.minimum(c.line(26, 84, 26, 122, 12), c.line(118, 66, 118, 112, 12))
+    )
     arms = torch.minimum(c.line(26, 132, 66, 142, 12), c.line(118, 122, 78, 134, 12))
     body = torch.maximum(torch.minimum(body, arms), c.half(0, 231, 90))
     c.fill(body, look.tree)
@@ -109,18 +117,31 @@ def _mesa_rock(look: Look) -> Canvas:
     """256 x 176: a split boulder in three tones."""
     c = Canvas(256, 176)
     _ground_shadow(c, look, 140, 166, 108, 10)
-    body = c.polygon([(20, 164), (34, 92), (74, 62), (92, 24), (150, 18), (178, 66), (220, 84), (238, 164)], 4)
+    body = c.polygon(
+        [(20, 164), (34, 92), (74, 62), (92, 24), (150, 18), (178, 66), (220, 84), (238, 164)], 4
+    )
     c.fill(body, look.rock)
-    c.fill(torch.maximum(body, c.polygon([(92, 20), (150, 10), (160, 60), (120, 96), (128, 180), (260, 180), (260, 60)])), mix(look.rock, look.shadow, 0.45))
-    c.fill(torch.maximum(body + 3, c.polygon([(92, 24), (148, 18), (140, 36), (98, 44)])), mix(look.rock, look.sky_low, 0.6))
-    c.fill(torch.maximum(body + 3, c.polygon([(36, 92), (74, 62), (80, 78), (48, 106)])), mix(look.rock, look.sky_low, 0.45))
+    c.fill(
+        torch.maximum(
+            body, c.polygon([(92, 20), (150, 10), (160, 60), (120, 96), (128, 180), (260, 180), (260, 60)])
+        ),
+        mix(look.rock, look.shadow, 0.45),
+    )
+    c.fill(
+        torch.maximum(body + 3, c.polygon([(92, 24), (148, 18), (140, 36), (98, 44)])),
+        mix(look.rock, look.sky_low, 0.6),
+    )
+    c.fill(
+        torch.maximum(body + 3, c.polygon([(36, 92), (74, 62), (80, 78), (48, 106)])),
+        mix(look.rock, look.sky_low, 0.45),
+    )
     return c
 
 
 def _palm(look: Look) -> Canvas:
     """192 x 256: a dark palm with a cyan rim."""
     c = Canvas(192, 256)
-    c.glow(c.ellipse(96, 250, 30, 3), look.tree_light, 14.0, 0.25)
+    c.glow(c.line(80, 246, 112, 246, 2), look.tree_light, 12.0, 0.25)
     c.fill(c.polygon([(90, 84), (101, 84), (108, 254), (90, 254)]), look.trunk)
     for a in range(7):
         angle = math.pi * (a / 6.0) + math.pi
@@ -128,14 +149,16 @@ def _palm(look: Look) -> Canvas:
         mx, my = 96 + 50 * math.cos(angle), 72 + 56 * math.sin(angle)
         leaf = c.polygon([(96, 86), (mx, my - 10), (ex, ey), (mx, my + 12)], 1.5)
         c.fill(leaf, look.tree)
-        c.fill(torch.minimum(c.line(96, 82, mx, my - 9, 1.6), c.line(mx, my - 9, ex, ey, 1.6)), look.tree_light)
+        c.fill(
+            torch.minimum(c.line(96, 82, mx, my - 9, 1.6), c.line(mx, my - 9, ex, ey, 1.6)), look.tree_light
+        )
     return c
 
 
 def _pylon(look: Look) -> Canvas:
     """128 x 256: a light pylon, magenta ring on a dark shaft."""
     c = Canvas(128, 256)
-    c.glow(c.ellipse(64, 250, 34, 3), look.kerb_a, 16.0, 0.35)
+    c.glow(c.line(48, 246, 80, 246, 2), look.kerb_a, 12.0, 0.35)
     c.fill(c.polygon([(56, 70), (72, 70), (78, 254), (50, 254)]), look.tree_dark)
     c.fill(c.polygon([(58, 90), (63, 90), (62, 250), (55, 250)]), look.tree)
     ring = c.circle(64, 46, 30).abs() - 6
@@ -149,7 +172,10 @@ def _post(look: Look) -> Canvas:
     """32 x 96: a reflector post."""
     c = Canvas(32, 96)
     _ground_shadow(c, look, 18, 91, 13, 4)
-    c.fill(c.polygon([(9, 6), (23, 2), (23, 92), (9, 92)], 1), mix(look.kerb_b, look.haze, 0.15) if look.lamp < 1 else look.tree_dark)
+    c.fill(
+        c.polygon([(9, 6), (23, 2), (23, 92), (9, 92)], 1),
+        mix(look.kerb_b, look.haze, 0.15) if look.lamp < 1 else look.tree_dark,
+    )
     c.shade(-c.half(18, 0, 0), look.shadow, 0.25)
     c.fill(c.box(7, 16, 25, 40, 1), look.shadow if look.lamp < 1 else look.tree_dark)
     c.fill(c.box(11, 19, 21, 37, 2), look.kerb_a)
@@ -182,15 +208,27 @@ def _gate(look: Look, i: int) -> Canvas:
         for x in (30, 482):
             c.fill(c.box(x - 15, 20, x + 15, 222), look.trunk)
             c.fill(c.box(x - 15, 20, x - 5, 222), mix(look.trunk, look.kerb_b, 0.35))
-        c.fill(c.polygon([(2, 52), (256, 10), (510, 52), (510, 72), (256, 30), (2, 72)]), mix(look.kerb_a, look.shadow, 0.2))
+        c.fill(
+            c.polygon([(2, 52), (256, 10), (510, 52), (510, 72), (256, 30), (2, 72)]),
+            mix(look.kerb_a, look.shadow, 0.2),
+        )
         c.fill(c.box(14, 62, 498, 104, 3), look.kerb_a)
         for x in range(40, 480, 88):
             c.fill(c.polygon([(x, 62), (x + 40, 62), (x + 56, 104), (x + 16, 104)]), look.kerb_b)
     elif i == 1:
-        arch = cut(c.polygon([(4, 224), (20, 40), (90, 14), (250, 4), (430, 18), (494, 44), (508, 224)], 3), c.ellipse(256, 224, 206, 150))
+        arch = cut(
+            c.polygon([(4, 224), (20, 40), (90, 14), (250, 4), (430, 18), (494, 44), (508, 224)], 3),
+            c.ellipse(256, 224, 206, 150),
+        )
         c.fill(arch, look.rock)
         c.fill(torch.maximum(arch, -c.half(256, 60, 20)), mix(look.rock, look.shadow, 0.4), 1.0, soft=2)
-        c.fill(torch.maximum(arch + 3, c.polygon([(24, 44), (90, 18), (250, 8), (430, 22), (420, 40), (250, 26), (100, 38)])), mix(look.rock, look.sky_low, 0.55))
+        c.fill(
+            torch.maximum(
+                arch + 3,
+                c.polygon([(24, 44), (90, 18), (250, 8), (430, 22), (420, 40), (250, 26), (100, 38)]),
+            ),
+            mix(look.rock, look.sky_low, 0.55),
+        )
     else:
         arch = torch.maximum(c.ellipse(256, 224, 236, 200).abs() - 11, c.half(0, 223, 90))
         c.glow(arch, look.kerb_b, 16.0, 0.4)
@@ -206,6 +244,6 @@ def _shadow(look: Look) -> Canvas:
     """256 x 96: under a car; at night a pool of its own light instead of sun shadow around the dark."""
     c = Canvas(256, 96)
     if look.lamp == 1:
-        c.glow(c.ellipse(128, 50, 74, 12), look.kerb_a, 17.0, 0.42)
+        c.glow(c.line(66, 46, 190, 46, 6), look.kerb_a, 15.0, 0.45)
     c.fill(c.ellipse(128, 48, 98, 29), look.shadow, 0.8, soft=32)
     return c

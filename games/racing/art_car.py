@@ -6,6 +6,7 @@ rivals and all poses come from here, so that they are one family.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -63,7 +64,7 @@ _HULL = [
 
 def _hull(p: Paint) -> list[Face]:
     faces = []
-    for (ya, sa, wa, ma, va, ta, ua), (yb, sb, wb, mb, vb, tb, ub) in zip(_HULL, _HULL[1:]):
+    for (ya, sa, wa, ma, va, ta, ua), (yb, sb, wb, mb, vb, tb, ub) in pairwise(_HULL):
         for side in (-1.0, 1.0):
             low = [(side * wa, ya, sa), (side * wb, yb, sb), (side * vb, yb, mb), (side * va, ya, ma)]
             high = [(side * va, ya, ma), (side * vb, yb, mb), (side * ub, yb, tb), (side * ua, ya, ta)]
@@ -77,19 +78,38 @@ def _hull(p: Paint) -> list[Face]:
 def _cabin(p: Paint) -> list[Face]:
     rear, back, front, base = (-1.62, 0.88, 0.74), (-0.72, 1.19, 0.55), (0.02, 1.21, 0.55), (0.98, 0.79, 0.72)
 
-    def strip(a: tuple[float, float, float], b: tuple[float, float, float], colour: str, inset: float = 0.0,
-              layer: float = 2.0) -> Face:
+    def strip(
+        a: tuple[float, float, float],
+        b: tuple[float, float, float],
+        colour: str,
+        inset: float = 0.0,
+        layer: float = 2.0,
+    ) -> Face:
         (ya, za, wa), (yb, zb, wb) = a, b
         lift = 0.004 if inset else 0.0
-        ya, yb, za, zb = ya + inset * (yb - ya), yb - inset * (yb - ya), za + inset * (zb - za), zb - inset * (zb - za)
+        ya, yb, za, zb = (
+            ya + inset * (yb - ya),
+            yb - inset * (yb - ya),
+            za + inset * (zb - za),
+            zb - inset * (zb - za),
+        )
         wa, wb = wa * (1 - 0.9 * inset), wb * (1 - 0.9 * inset)
-        return Face([(-wa, ya, za + lift), (wa, ya, za + lift), (wb, yb, zb + lift), (-wb, yb, zb + lift)], colour, layer)
+        return Face(
+            [(-wa, ya, za + lift), (wa, ya, za + lift), (wb, yb, zb + lift), (-wb, yb, zb + lift)],
+            colour,
+            layer,
+        )
 
     faces = [strip(rear, back, p.second), strip(back, front, p.second), strip(front, base, p.second)]
     faces += [strip(rear, back, p.glass, 0.12, 3), strip(front, base, p.glass, 0.10, 3)]
     for side in (-1.0, 1.0):
         frame = [(side * w, y, z) for y, z, w in (rear, back, front, base)]
-        pane = [(side * 0.70, -1.15, 0.90), (side * 0.565, -0.66, 1.14), (side * 0.565, -0.02, 1.16), (side * 0.69, 0.66, 0.86)]
+        pane = [
+            (side * 0.70, -1.15, 0.90),
+            (side * 0.565, -0.66, 1.14),
+            (side * 0.565, -0.02, 1.16),
+            (side * 0.69, 0.66, 0.86),
+        ]
         faces += [Face(frame, p.second, 2), Face(pane, p.glass, 3)]
     return faces
 
@@ -99,7 +119,9 @@ def _tail(p: Paint, braking: bool) -> list[Face]:
     y = -2.145
 
     def plate(x0: float, z0: float, x1: float, z1: float, colour: str, layer: float = 3.0) -> Face:
-        return Face([(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], colour, layer, True, (0.0, -1.0, 0.0))
+        return Face(
+            [(x0, y, z0), (x1, y, z0), (x1, y, z1), (x0, y, z1)], colour, layer, True, (0.0, -1.0, 0.0)
+        )
 
     lamp = p.lit if braking else p.lamp
     dark = "#22252E"
@@ -111,20 +133,57 @@ def _tail(p: Paint, braking: bool) -> list[Face]:
         faces += [plate(s * 0.36, 0.33, s * 0.52, 0.42, "#8D939C", 3.1)]
     faces += [plate(-0.2, 0.47, 0.2, 0.56, "#D9D6CB", 3.1)]
     for s in (-1.0, 1.0):
-        faces.append(Face([(s * 0.56, -2.02, 0.88), (s * 0.62, -2.02, 0.88), (s * 0.64, -2.08, 1.03), (s * 0.58, -2.08, 1.03)], dark, 3.5))
+        faces.append(
+            Face(
+                [
+                    (s * 0.56, -2.02, 0.88),
+                    (s * 0.62, -2.02, 0.88),
+                    (s * 0.64, -2.08, 1.03),
+                    (s * 0.58, -2.08, 1.03),
+                ],
+                dark,
+                3.5,
+            )
+        )
     wing = [(-0.90, -2.18, 1.06), (0.90, -2.18, 1.06), (0.88, -1.86, 1.02), (-0.88, -1.86, 1.02)]
     lip = [(-0.90, -2.18, 1.00), (0.90, -2.18, 1.00), (0.90, -2.18, 1.065), (-0.90, -2.18, 1.065)]
     faces += [Face(wing, p.body, 4), Face(lip, p.second, 4)]
     if braking:
-        faces.append(Face([(-0.22, -2.19, 1.015), (0.22, -2.19, 1.015), (0.22, -2.19, 1.05), (-0.22, -2.19, 1.05)], p.lit, 5, True))
+        faces.append(
+            Face(
+                [(-0.22, -2.19, 1.015), (0.22, -2.19, 1.015), (0.22, -2.19, 1.05), (-0.22, -2.19, 1.05)],
+                p.lit,
+                5,
+                True,
+            )
+        )
     return faces
 
 
 def _nose(p: Paint) -> list[Face]:
     """Headlights and the dark mouth."""
-    faces = [Face([(-0.5, 2.19, 0.33), (0.5, 2.19, 0.33), (0.46, 2.19, 0.42), (-0.46, 2.19, 0.42)], "#22252E", 3, True)]
+    faces = [
+        Face(
+            [(-0.5, 2.19, 0.33), (0.5, 2.19, 0.33), (0.46, 2.19, 0.42), (-0.46, 2.19, 0.42)],
+            "#22252E",
+            3,
+            True,
+        )
+    ]
     for s in (-1.0, 1.0):
-        faces.append(Face([(s * 0.48, 2.13, 0.56), (s * 0.78, 1.98, 0.57), (s * 0.76, 1.95, 0.65), (s * 0.50, 2.06, 0.64)], "#FFF6D8", 3, True))
+        faces.append(
+            Face(
+                [
+                    (s * 0.48, 2.13, 0.56),
+                    (s * 0.78, 1.98, 0.57),
+                    (s * 0.76, 1.95, 0.65),
+                    (s * 0.50, 2.06, 0.64),
+                ],
+                "#FFF6D8",
+                3,
+                True,
+            )
+        )
     return faces
 
 
@@ -138,7 +197,9 @@ def _wheels(steer: float, view: float) -> list[Face]:
         side = math.copysign(1.0, x)
         layer = 3.0 if side * math.sin(view) > 0.28 else 0.0
 
-        def spot(px: float, a: float, radius: float, x: float = x, y: float = y, c: float = c, s: float = s) -> Point:
+        def spot(
+            px: float, a: float, radius: float, x: float = x, y: float = y, c: float = c, s: float = s
+        ) -> Point:
             py = radius * math.cos(a)
             return (x + px * c + py * s, y - px * s + py * c, r + radius * math.sin(a))
 
@@ -153,17 +214,23 @@ def _wheels(steer: float, view: float) -> list[Face]:
     return faces
 
 
-def paint_car(paint: Paint, yaw: float, steer: float = 0.0, braking: bool = False, distance_m: float = 8.0,
-              sharp: int = 2) -> Canvas:
-    """The car as seen from a camera 2.4 m high, turned by `yaw` rad (right positive; 0 shows its tail); painted
-    `sharp` times larger, then shrunk."""
+def paint_car(
+    paint: Paint,
+    yaw: float,
+    steer: float = 0.0,
+    braking: bool = False,
+    distance_m: float = 8.0,
+    sharp: int = 2,
+) -> Canvas:
+    """The car as seen from a camera 2.4 m high, turned by `yaw` rad (right positive; 0 shows its tail);
+    painted `sharp` times larger, then shrunk."""
     canvas = Canvas(WIDTH_PX * sharp, HEIGHT_PX * sharp)
     faces = _hull(paint) + _cabin(paint) + _tail(paint, braking) + _nose(paint) + _wheels(steer, yaw)
     cos, sin = math.cos(yaw), math.sin(yaw)
     eye = (0.0, -distance_m, 2.4)
     drawn = []
     for face in faces:
-        points = [tuple(_turned(p, cos, sin)) for p in face.points]
+        points = [_turned(p, cos, sin) for p in face.points]
         middle = [sum(q[i] for q in points) / len(points) for i in range(3)]
         normal = _turned(face.normal, cos, sin) if face.normal else _outward(points, middle)
         if sum(n * (e - m) for n, e, m in zip(normal, eye, middle)) <= 0:
@@ -177,21 +244,22 @@ def paint_car(paint: Paint, yaw: float, steer: float = 0.0, braking: bool = Fals
     return _shrunk(canvas, sharp)
 
 
-def _turned(v: Point, cos: float, sin: float) -> list[float]:
-    return [v[0] * cos + v[1] * sin, -v[0] * sin + v[1] * cos, v[2]]
+def _turned(v: Point, cos: float, sin: float) -> Point:
+    return (v[0] * cos + v[1] * sin, -v[0] * sin + v[1] * cos, v[2])
 
 
-def _outward(points: list[Point], middle: list[float]) -> list[float]:
+def _outward(points: list[Point], middle: list[float]) -> Point:
     """Unit normal, turned away from the body's axis (panels are wound either way)."""
     (ax, ay, az), (bx, by, bz), (cx, cy, cz) = points[0], points[1], points[2]
     u, v = (bx - ax, by - ay, bz - az), (cx - ax, cy - ay, cz - az)
     n = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]]
     length = math.sqrt(sum(c * c for c in n)) or 1.0
     away = n[0] * middle[0] + n[1] * 0.35 * middle[1] + n[2] * (middle[2] - 0.55)
-    return [math.copysign(1.0, away) * c / length for c in n]
+    scale = math.copysign(1.0, away) / length
+    return (scale * n[0], scale * n[1], scale * n[2])
 
 
-def _light(face: Face, normal: list[float], paint: Paint) -> torch.Tensor:
+def _light(face: Face, normal: Point, paint: Paint) -> torch.Tensor:
     """Flat shade of a face: sun from the upper left, behind the viewer."""
     if face.flat:
         return rgb(face.colour)

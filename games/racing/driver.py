@@ -74,7 +74,7 @@ class Drivers:
         }
 
     def style(self, frame: Tensor) -> Tensor:
-        """Index into STYLES of each driver at `frame`, int64 [B]. A block of 20 s is cut at a random second."""
+        """Index into STYLES of each driver at `frame`, int64 [B]; 20 s are cut at a random second."""
         if self.only is not None:
             return torch.full_like(self.seeds, self.only)
         second = frame // _SLOT
@@ -116,7 +116,9 @@ class Drivers:
         half = track.half_width
         side = torch.where(uniform(self.seeds, _HABIT, 1, c.frame // 900) < 0.5, -1.0, 1.0)
         seconds = c.frame.to(torch.float32) / 60.0
-        wander = torch.sin(seconds * (0.7 + 0.9 * uniform(self.seeds, _HABIT, 2)) + 6.3 * uniform(self.seeds, _HABIT, 3))
+        wander = torch.sin(
+            seconds * (0.7 + 0.9 * uniform(self.seeds, _HABIT, 2)) + 6.3 * uniform(self.seeds, _HABIT, 3)
+        )
         reach = 6.0 + 0.55 * c.speed.abs()
         kappa = track.at(track.curvature, (c.s + sense * 0.8 * reach)[:, None])[:, 0]
         inside = (kappa * 55.0).clamp(-0.55, 0.55)  # cut towards the inside of the bend
@@ -156,7 +158,9 @@ class Drivers:
         back = special["reverse"] & (clock % 420 < 300)
         throttle, brake = throttle & ~back, brake | back
         # The crash-and-recover sort shifts back a little after a bump, then goes on.
-        rebound = special["blind"] & (c.bump > 0) & (hash_bits(self.seeds, _HABIT, 5, c.frame // 240) % 2 == 0)
+        rebound = (
+            special["blind"] & (c.bump > 0) & (hash_bits(self.seeds, _HABIT, 5, c.frame // 240) % 2 == 0)
+        )
         return throttle & ~rebound, brake | rebound
 
     def _habitual(self, c, special, left, right, throttle, brake) -> Tensor:  # type: ignore[no-untyped-def]

@@ -26,7 +26,7 @@ COLOURS = ("ground", "stripe", "shoulder", "road", "line", "kerb_a", "kerb_b", "
 
 @dataclass(frozen=True)
 class Camera:
-    """[B]: x, y m; height m; sin, cos of the view's heading, and the heading; horizon px at the middle column;
+    """[B]: x, y, height m; sin, cos of the view's heading, and that; horizon px at the middle column;
     roll (rise of the horizon per pixel to the right; a shear, so that upright things stay upright);
     car_x, car_y m and sin, cos of the car's heading: where the headlights are; look int64."""
 
@@ -51,7 +51,13 @@ def haze_at(z: Tensor) -> Tensor:
 
 
 def backdrop(
-    cam: Camera, track: Track, palette: Tensor, lamp: Tensor, panorama: Tensor, sky_end: int, ground_start: int,
+    cam: Camera,
+    track: Track,
+    palette: Tensor,
+    lamp: Tensor,
+    panorama: Tensor,
+    sky_end: int,
+    ground_start: int,
     lamps: bool,
 ) -> tuple[Tensor, Tensor]:
     """Pictures float32 [B, 3, 480, 720] and where road markings are, bool [B, 480 - ground_start, 720].
@@ -86,7 +92,7 @@ def _sky(cam: Camera, panorama: Tensor, end: int) -> Tensor:
 def _ground(
     cam: Camera, track: Track, palette: Tensor, lamp: Tensor, start: int, lamps: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Land and road from row `start` down: colour [B, 3, R, 720], pixels below the horizon and marking [B, R, 720]."""
+    """Rows from `start` down: colour [B, 3, R, 720], pixels below the horizon and marking [B, R, 720]."""
     device = cam.x.device
 
     def wide(v: Tensor) -> Tensor:
@@ -110,16 +116,25 @@ def _ground(
     colour, marking = _surface(road.s, road.lateral, print_s, print_l, track, palette, lamp, lamps)
     if lamps:
         light = _headlights(cam, px, py) * wide(lamp)
-        colour = colour * (1.0 + 1.25 * light)[:, None] + light[:, None] * torch.tensor([16.0, 15.0, 20.0], device=device).view(3, 1, 1)
+        colour = colour * (1.0 + 1.25 * light)[:, None] + light[:, None] * torch.tensor(
+            [16.0, 15.0, 20.0], device=device
+        ).view(3, 1, 1)
     haze = palette[:, COLOURS.index("haze")][:, :, None, None]
     return torch.lerp(colour, haze, haze_at(z)[:, None]), below, marking
 
 
 def _surface(
-    s: Tensor, lateral: Tensor, print_s: Tensor, print_l: Tensor, track: Track, palette: Tensor, lamp: Tensor,
+    s: Tensor,
+    lateral: Tensor,
+    print_s: Tensor,
+    print_l: Tensor,
+    track: Track,
+    palette: Tensor,
+    lamp: Tensor,
     lamps: bool,
 ) -> tuple[Tensor, Tensor]:
     """Colour [B, 3, R, W] and marking [B, R, W] of points on their road, averaged over their footprint."""
+
     def paint(name: str) -> Tensor:
         return palette[:, COLOURS.index(name)][:, :, None, None]
 
@@ -141,11 +156,13 @@ def _surface(
     def band(at: Tensor, first: Tensor | float, last: Tensor | float) -> Tensor:
         """1 between two offsets, averaged over the footprint."""
         reach = 0.5 * print_l
-        overlap = torch.minimum(at + reach, torch.as_tensor(last)) - torch.maximum(at - reach, torch.as_tensor(first))
+        overlap = torch.minimum(at + reach, torch.as_tensor(last)) - torch.maximum(
+            at - reach, torch.as_tensor(first)
+        )
         return overlap.clamp(min=0.0) * inv_l
 
     land_wave = wave(24.0, 0.5)
-    calm = (1.7 - side * (1.0 / 45.0)).clamp(0.0, 1.0)  # far from the road the stripes end
+    calm = (1.7 - side * (1.0 / 26.0)).clamp(0.0, 1.0)  # far from the road the stripes end
     land = torch.lerp(paint("ground"), paint("stripe"), (0.5 + (land_wave - 0.5) * calm)[:, None])
     shoulder = ((half + 2.6 - side) / (print_l + 0.9) + 0.5).clamp(0.0, 1.0)
     colour = torch.lerp(land, paint("shoulder"), shoulder[:, None])
@@ -164,7 +181,12 @@ def _surface(
     kerb_tone = torch.lerp(paint("kerb_a"), paint("kerb_b"), wave(6.0, 0.5)[:, None])
     colour = torch.lerp(colour, kerb_tone, kerb[:, None])
     if lamps:  # what glows, lights the ground beside it
-        glow = torch.exp(-(((side - half - 0.3) / (1.5 + print_l)) ** 2)) * 0.22 * lamp[:, None, None] * (1.0 - kerb)
+        glow = (
+            torch.exp(-(((side - half - 0.3) / (1.5 + print_l)) ** 2))
+            * 0.22
+            * lamp[:, None, None]
+            * (1.0 - kerb)
+        )
         colour = colour + glow[:, None] * kerb_tone
     return colour, torch.maximum(white, kerb) > 0.5
 

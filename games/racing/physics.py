@@ -61,11 +61,14 @@ class State:
 
     def replaced(self, where: Tensor, other: "State") -> "State":
         """A copy with rows `where` (int64 [n]) taken from `other` (n worlds)."""
-        return State(*(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(State)))
+        return State(
+            *(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(State))
+        )
 
 
 def choose(where: Tensor, a: State, b: State) -> State:
     """a where `where` (bool [B]), b elsewhere."""
+
     def pick(x: Tensor, y: Tensor) -> Tensor:
         return torch.where(where.view(-1, *[1] * (x.ndim - 1)), x, y)
 
@@ -94,8 +97,28 @@ def start(seeds: Tensor, track: Track) -> State:
     still = torch.zeros_like(ahead)
     whole = torch.zeros_like(seeds)
     return State(
-        x[:, 0], y[:, 0], heading, zero, zero, zero, zero, lateral, zero.to(torch.float64), zero, zero,
-        heading, zero, zero, zero, zero, zero, whole, ahead, side, still, still,
+        x[:, 0],
+        y[:, 0],
+        heading,
+        zero,
+        zero,
+        zero,
+        zero,
+        lateral,
+        zero.to(torch.float64),
+        zero,
+        zero,
+        heading,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        whole,
+        ahead,
+        side,
+        still,
+        still,
     )
 
 
@@ -111,6 +134,7 @@ def step(state: State, buttons: Tensor, track: Track, seeds: Tensor) -> State:
 
 def _drive(c: State, buttons: Tensor, track: Track) -> State:
     """Steering, engine, brakes, grip; moves the player."""
+
     def held(button: Buttons) -> Tensor:
         return ((buttons & int(button)) != 0).to(torch.float32)
 
@@ -138,14 +162,21 @@ def _drive(c: State, buttons: Tensor, track: Track) -> State:
     slip = (c.slip - turn * speed * 0.55) * math.exp(-1.0) ** (DT * (9.0 - 5.0 * off))
     sin, cos = torch.sin(heading), torch.cos(heading)
     return replace(
-        c, x=c.x + (sin * speed + cos * slip) * DT, y=c.y + (cos * speed - sin * slip) * DT, heading=heading,
-        speed=speed, slip=slip, steer=steer, braking=c.braking + (brake - c.braking) * 0.35,
-        frame=c.frame + 1, bump=(c.bump - 1.0).clamp(min=0.0),
+        c,
+        x=c.x + (sin * speed + cos * slip) * DT,
+        y=c.y + (cos * speed - sin * slip) * DT,
+        heading=heading,
+        speed=speed,
+        slip=slip,
+        steer=steer,
+        braking=c.braking + (brake - c.braking) * 0.35,
+        frame=c.frame + 1,
+        bump=(c.bump - 1.0).clamp(min=0.0),
     )
 
 
 def _rivals(c: State, track: Track, seeds: Tensor) -> State:
-    """Rivals: own pace, slower in bends and behind one another, lane changes; those left far behind return ahead."""
+    """Rivals: own pace, slower in bends and behind others, lane changes; who is far behind returns ahead."""
     i = torch.arange(RIVALS, device=seeds.device)
     length, half = track.length[:, None], track.half_width[:, None]
     own = 19.0 + 15.0 * uniform(seeds[:, None], _RIVAL, 1, i)
@@ -174,7 +205,9 @@ def _rivals(c: State, track: Track, seeds: Tensor) -> State:
     kappa = track.at(track.curvature, c.rival_s)
     s = c.rival_s + speed * DT / (1.0 - kappa * lateral)
     s = torch.where(gap < -170.0, c.s[:, None] + 250.0 + 30.0 * i, s)  # out of sight both before and after
-    return replace(c, rival_s=torch.remainder(s, length), rival_lateral=lateral, rival_speed=speed, rival_drift=drift)
+    return replace(
+        c, rival_s=torch.remainder(s, length), rival_lateral=lateral, rival_speed=speed, rival_drift=drift
+    )
 
 
 def _collide(c: State, track: Track) -> State:
@@ -183,7 +216,10 @@ def _collide(c: State, track: Track) -> State:
     local = track.locate(c.x[:, None], c.y[:, None])
     tx, ty = local.tx[:, 0], local.ty[:, 0]
     sin, cos = torch.sin(c.heading), torch.cos(c.heading)
-    facing, across = sin * tx + cos * ty, (sin * ty - cos * tx).abs()  # of the nose, along and across the road
+    facing, across = (
+        sin * tx + cos * ty,
+        (sin * ty - cos * tx).abs(),
+    )  # of the nose, along and across the road
     spare = 0.5 * (CAR_LENGTH_M - CAR_WIDTH_M)
     ds = wrap_gap(c.rival_s - local.s, length)
     dl = c.rival_lateral - local.lateral
@@ -200,11 +236,14 @@ def _collide(c: State, track: Track) -> State:
     scrape = _total(sideways * out)
     back, aside = 0.5 * _total(move), 0.5 * _total(shift)
     return replace(
-        c, x=c.x - back * tx - aside * ty, y=c.y - back * ty + aside * tx,
+        c,
+        x=c.x - back * tx - aside * ty,
+        y=c.y - back * ty + aside * tx,
         speed=(c.speed - 0.65 * _total(closing) * facing) * (1.0 - 0.015 * scrape.abs().clamp(max=1.0)),
         slip=c.slip - 1.6 * scrape.clamp(-1.0, 1.0) * facing,
         bump=torch.where(hit.any(1), float(BUMP_FRAMES), c.bump),
-        rival_s=torch.remainder(c.rival_s + 0.5 * move, length), rival_lateral=c.rival_lateral + 0.5 * shift,
+        rival_s=torch.remainder(c.rival_s + 0.5 * move, length),
+        rival_lateral=c.rival_lateral + 0.5 * shift,
         rival_speed=(c.rival_speed + 0.65 * closing).clamp(0.0, 60.0),
         rival_drift=c.rival_drift + sideways * out * 0.6 + 0.1 * shift,
     )
@@ -234,7 +273,9 @@ def _bounds(c: State, track: Track) -> State:
     turn = (error * 6.0).clamp(-2.2, 2.2) * leaving.clamp(max=1.0) * (c.speed.abs() * 0.25).clamp(max=1.0)
     speed = c.speed * (1.0 - (leaving * 2.5 * DT).clamp(max=0.5))
     back = (lateral.abs() - HARD_BOUND * half).clamp(min=0.0) * side
-    return replace(c, x=c.x - back * ty, y=c.y + back * tx, heading=wrap_angle(c.heading + turn * DT), speed=speed)
+    return replace(
+        c, x=c.x - back * ty, y=c.y + back * tx, heading=wrap_angle(c.heading + turn * DT), speed=speed
+    )
 
 
 def _locate(c: State, track: Track) -> State:

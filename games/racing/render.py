@@ -66,7 +66,9 @@ class Painter:
             one, lit = _row(cam, b), bool(lamp[b] > 0)
             swing = abs(float(one.roll[0])) * CENTRE + 1.0
             top, bottom = math.floor(float(one.horizon[0]) - swing), math.ceil(float(one.horizon[0]) + swing)
-            picture, marking = backdrop(one, _row(track, b), palette[b : b + 1], lamp[b : b + 1], self._panorama, bottom, top, lit)
+            picture, marking = backdrop(
+                one, _row(track, b), palette[b : b + 1], lamp[b : b + 1], self._panorama, bottom, top, lit
+            )
             classes = _classes(marking) if with_classes else None
             sprites, which = _row(placed, b), int(look[b])
             sprites = replace(sprites, sprite=sprites.sprite - which * art.PER_LOOK)
@@ -94,8 +96,19 @@ def camera(c: State, look: Tensor) -> Camera:
     horizon = HORIZON + c.pitch + c.shake * torch.sin(c.phase)
     height = 2.4 + 0.006 * c.speed.abs()
     return Camera(
-        c.x - BEHIND_M * sin, c.y - BEHIND_M * cos, height, sin, cos, c.view, horizon, c.roll,
-        c.x, c.y, torch.sin(c.heading), torch.cos(c.heading), look,
+        c.x - BEHIND_M * sin,
+        c.y - BEHIND_M * cos,
+        height,
+        sin,
+        cos,
+        c.view,
+        horizon,
+        c.roll,
+        c.x,
+        c.y,
+        torch.sin(c.heading),
+        torch.cos(c.heading),
+        look,
     )
 
 
@@ -110,11 +123,11 @@ def _project(cam: Camera, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return sx + CENTRE, sy, z
 
 
-def placements(cam: Camera, c: State, track: Track, scenery: Scenery, seeds: Tensor, haze: Tensor) -> Placements:
+def placements(
+    cam: Camera, c: State, track: Track, scenery: Scenery, seeds: Tensor, haze: Tensor
+) -> Placements:
     """All sprites of the picture, far to near."""
-    parts, depths = zip(
-        _roadside(cam, scenery, haze), *_rivals(cam, c, track, seeds, haze), *_player(cam, c)
-    )
+    parts, depths = zip(_roadside(cam, scenery, haze), *_rivals(cam, c, track, seeds, haze), *_player(cam, c))
     order = torch.cat(depths, 1).argsort(dim=1, descending=True, stable=True)
     return reorder(join(parts), order)
 
@@ -130,10 +143,21 @@ def _roadside(cam: Camera, scenery: Scenery, haze: Tensor) -> tuple[Placements, 
     w, h = scenery.width.gather(1, i) * scale, scenery.height.gather(1, i) * scale
     foot = h * 0.035  # the painted shadow lies a little below the foot
     there = z < 1e5
-    faded = ((SEEN_M - z) / 50.0).clamp(0.0, 1.0) * there
+    # Things dissolve where they would fill the picture: gates over the car, trees in the camera's way.
+    wide = scenery.width.gather(1, i) > 10.0
+    passed = torch.where(wide, (z - 6.0) / 6.0, (z - NEAREST_M) / 2.0).clamp(0.0, 1.0)
+    faded = ((SEEN_M - z) / 50.0).clamp(0.0, 1.0) * passed * there
     sprites = place(
-        scenery.sprite.gather(1, i), sx.gather(1, i) - 0.5 * w, sy.gather(1, i) - h + foot, torch.where(there, w, 0.0), h,
-        klass=ROADSIDE, flip=scenery.flip.gather(1, i), opacity=faded, haze=haze_at(z), haze_rgb=haze[:, None],
+        scenery.sprite.gather(1, i),
+        sx.gather(1, i) - 0.5 * w,
+        sy.gather(1, i) - h + foot,
+        torch.where(there, w, 0.0),
+        h,
+        klass=ROADSIDE,
+        flip=scenery.flip.gather(1, i),
+        opacity=faded,
+        haze=haze_at(z),
+        haze_rgb=haze[:, None],
     )
     return sprites, z
 
@@ -158,12 +182,22 @@ def _rivals(
     there = (z > 2.5) & (z < 200.0)
     opacity = ((200.0 - z) / 30.0).clamp(0.0, 1.0) * there
     body = place(
-        base + art.RIVAL + paint * art.RIVAL_POSES + pose, sx - 0.5 * w, sy - art_car.ORIGIN_Y_PX * scale, w, h,
-        klass=RIVAL, flip=yaw < 0, opacity=opacity, haze=haze_at(z.clamp(min=0.0)), haze_rgb=haze[:, None],
+        base + art.RIVAL + paint * art.RIVAL_POSES + pose,
+        sx - 0.5 * w,
+        sy - art_car.ORIGIN_Y_PX * scale,
+        w,
+        h,
+        klass=RIVAL,
+        flip=yaw < 0,
+        opacity=opacity,
+        haze=haze_at(z.clamp(min=0.0)),
+        haze_rgb=haze[:, None],
     )
     long = CAR_WIDTH_M + 2.4 * torch.sin(yaw).abs()
     sw, sh = 1.45 * long * FOCAL_PX / near, (0.26 + 1.7 / near.clamp(min=4.0)) * FOCAL_PX / near
-    dark = place(base + art.SHADOW, sx - 0.5 * sw, sy - 0.55 * sh, sw, sh, opacity=opacity * (1.0 - haze_at(near)))
+    dark = place(
+        base + art.SHADOW, sx - 0.5 * sw, sy - 0.55 * sh, sw, sh, opacity=opacity * (1.0 - haze_at(near))
+    )
     return [(dark, z + 0.3), (body, z)]
 
 
@@ -177,7 +211,21 @@ def _player(cam: Camera, c: State) -> list[tuple[Placements, Tensor]]:
     y = (cam.horizon + cam.height * FOCAL_PX / BEHIND_M)[:, None]
     left, top = (x - art_car.ORIGIN_X_PX).round(), (y - art_car.ORIGIN_Y_PX).round()
     full = torch.ones_like(x)
-    car = place((base + braking + pose)[:, None], left, top, full * art_car.WIDTH_PX, full * art_car.HEIGHT_PX,
-                klass=CAR, flip=(turn < 0)[:, None])
-    dark = place((base + art.SHADOW)[:, None], (x - 122.0).round(), (y - 14.0).round(), full * 244.0, full * 84.0, opacity=0.9)
+    car = place(
+        (base + braking + pose)[:, None],
+        left,
+        top,
+        full * art_car.WIDTH_PX,
+        full * art_car.HEIGHT_PX,
+        klass=CAR,
+        flip=(turn < 0)[:, None],
+    )
+    dark = place(
+        (base + art.SHADOW)[:, None],
+        (x - 122.0).round(),
+        (y - 14.0).round(),
+        full * 244.0,
+        full * 84.0,
+        opacity=0.9,
+    )
     return [(dark, full * (BEHIND_M - 1.9)), (car, full * (BEHIND_M - 2.0))]

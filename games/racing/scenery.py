@@ -30,13 +30,20 @@ class Scenery:
 
     def replaced(self, where: Tensor, other: "Scenery") -> "Scenery":
         """A copy with rows `where` (int64 [n]) taken from `other` (n worlds)."""
-        return Scenery(*(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(Scenery)))
+        return Scenery(
+            *(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(Scenery))
+        )
 
 
 def build_scenery(seeds: Tensor, track: Track, look: Tensor) -> Scenery:
     """int64 seeds [B], looks [B] -> scenery of B tracks."""
     base = (look * art.PER_LOOK)[:, None]
-    parts = [_posts(track, base), _trees(seeds[:, None], track, base), _boards(track, base), _gates(seeds[:, None], track, base)]
+    parts = [
+        _posts(track, base),
+        _trees(seeds[:, None], track, base),
+        _boards(track, base),
+        _gates(seeds[:, None], track, base),
+    ]
     return Scenery(*(torch.cat([getattr(p, f.name) for p in parts], 1) for f in fields(Scenery)))
 
 
@@ -47,14 +54,30 @@ def _slots(track: Track, most: int, apart_m: float) -> tuple[Tensor, Tensor]:
     return i * (track.length[:, None] / count), i < count
 
 
-def _stand(track: Track, s: Tensor, lateral: Tensor, there: Tensor, width: Tensor | float, height: Tensor | float,
-           sprite: Tensor, flip: Tensor | None = None) -> Scenery:
+def _stand(
+    track: Track,
+    s: Tensor,
+    lateral: Tensor,
+    there: Tensor,
+    width: Tensor | float,
+    height: Tensor | float,
+    sprite: Tensor,
+    flip: Tensor | None = None,
+) -> Scenery:
     x, y = track.point(s, lateral)
-    width, height = (torch.as_tensor(v, device=s.device, dtype=torch.float32).expand(s.shape) for v in (width, height))
+    width, height = (
+        torch.as_tensor(v, device=s.device, dtype=torch.float32).expand(s.shape) for v in (width, height)
+    )
     flip = torch.zeros_like(there) if flip is None else flip
     zero = torch.zeros_like(x)
-    return Scenery(x, y, torch.where(there, width, zero), torch.where(there, height, zero),
-                   sprite.expand(s.shape).to(torch.int64), flip)
+    return Scenery(
+        x,
+        y,
+        torch.where(there, width, zero),
+        torch.where(there, height, zero),
+        sprite.expand(s.shape).to(torch.int64),
+        flip,
+    )
 
 
 def _posts(track: Track, base: Tensor) -> Scenery:
@@ -82,7 +105,9 @@ def _trees(seed: Tensor, track: Track, base: Tensor) -> Scenery:
     look = base // art.PER_LOOK
     size = 0.8 + 0.5 * uniform(seed, _TREE, 5, i)
     # Height and width in metres of both kinds of the three looks.
-    table = torch.tensor([[[9.5, 5.9], [7.5, 6.4]], [[5.6, 3.4], [4.6, 6.7]], [[9.0, 6.75], [7.0, 3.5]]], device=s.device)
+    table = torch.tensor(
+        [[[9.5, 5.9], [7.5, 6.4]], [[5.6, 3.4], [4.6, 6.7]], [[9.0, 6.75], [7.0, 3.5]]], device=s.device
+    )
     row = table.view(-1, 2)[(look * 2 + kind)]
     flip = uniform(seed, _TREE, 6, i) < 0.0
     return _stand(track, s, lateral, there, row[..., 1] * size, row[..., 0] * size, base + kind, flip)
@@ -103,4 +128,6 @@ def _gates(seed: Tensor, track: Track, base: Tensor) -> Scenery:
     place = torch.where(i == 0, 0.0, i / GATES + 0.18 * (uniform(seed, _GATE, i) - 0.5))
     s = 24.0 + place * track.length[:, None]
     width = (2.0 * track.half_width[:, None] + 5.6).expand(s.shape)
-    return _stand(track, s, torch.zeros_like(s), i.expand(s.shape) >= 0, width, width * (224 / 512), base + art.GATE)
+    return _stand(
+        track, s, torch.zeros_like(s), i.expand(s.shape) >= 0, width, width * (224 / 512), base + art.GATE
+    )

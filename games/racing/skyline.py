@@ -36,16 +36,26 @@ def _paint(i: int, look: Look) -> Tensor:
     t = (c.y / HORIZON_ROW).clamp(0.0, 1.0) ** 1.15
     c.fill(c.half(0, ROWS + 9, 90), mix(look.sky_top, look.sky_low, t.expand(ROWS, TURN_PX)))
     (_alpine_sky, _desert_sky, _neon_sky)[i](c, look)
-    for ridge, colour, seed, base, height, sharp in (
-        (0, look.far_ridge, 3.0, 26.0, (62.0, 40.0, 30.0)[i], 1.0),
-        (1, look.near_ridge, 8.0, 8.0, (34.0, 26.0, 22.0)[i], 0.6),
+    for ridge, colour, seed, base, height in (
+        (0, look.far_ridge, 3.0, 26.0, (62.0, 40.0, 30.0)[i]),
+        (1, look.near_ridge, 8.0, 8.0, (34.0, 26.0, 22.0)[i]),
     ):
         top = _ridge(c.x, seed + i, (1.0, 0.0, 0.2)[i]) if i != 1 else _mesas(c.x, seed)
         edge = HORIZON_ROW - base - height * top
-        body = mix(colour, look.haze, ((c.y - edge) / (base + height + 14.0)).clamp(0.0, 1.0) ** 1.4 * (0.9 - 0.15 * ridge))
+        body = mix(
+            colour,
+            look.haze,
+            ((c.y - edge) / (base + height + 14.0)).clamp(0.0, 1.0) ** 1.4 * (0.9 - 0.15 * ridge),
+        )
         c.fill(edge - c.y, body)
         if i == 0 and ridge == 0:  # snow above a wavy line, on the lit side of the slopes
-            line = HORIZON_ROW - base - 36.0 - 9.0 * torch.sin(c.x * _k(41)) - 5.0 * torch.sin(c.x * _k(97) + 1.0)
+            line = (
+                HORIZON_ROW
+                - base
+                - 36.0
+                - 9.0 * torch.sin(c.x * _k(41))
+                - 5.0 * torch.sin(c.x * _k(97) + 1.0)
+            )
             c.fill(torch.maximum(edge + 1.5 - c.y, c.y - line), "#F4F8FA", 0.85)
     if i == 2:
         _city(c, look)
@@ -77,8 +87,10 @@ def _mesas(x: Tensor, seed: float) -> Tensor:
 
 @contextmanager
 def _patch(c: Canvas, at: float, half: float) -> Iterator[tuple[Canvas, Tensor]]:
-    """A canvas of the columns within `half` px of `at` (0..1 of the turn) and their distance to it; painted back
-    on leaving, across the seam as well."""
+    """A canvas of the columns within `half` px of `at` (0..1 of the turn), and their distance to it.
+
+    On leaving it is painted back, across the seam as well.
+    """
     middle = round(at * TURN_PX)
     columns = torch.arange(middle - int(half), middle + int(half)) % TURN_PX
     patch = Canvas(columns.numel(), ROWS)
@@ -91,17 +103,33 @@ def _cloud(c: Canvas, at: float, y: float, size: float, colour: str, alpha: floa
     """A flat-bottomed travel-poster cloud."""
     with _patch(c, at, size * 0.95 + 8) as (p, x):
         d = torch.full((p.height, p.width), 1e9)
-        for dx, dy, r in ((0.0, -0.1, 0.3), (-0.38, 0.02, 0.2), (0.36, 0.0, 0.23), (0.68, 0.1, 0.14), (-0.7, 0.1, 0.13)):
-            d = torch.minimum(d, torch.sqrt((x - dx * size) ** 2 + ((p.y - y - dy * size) * 1.35) ** 2) - r * size)
+        for dx, dy, r in (
+            (0.0, -0.1, 0.3),
+            (-0.38, 0.02, 0.2),
+            (0.36, 0.0, 0.23),
+            (0.68, 0.1, 0.14),
+            (-0.7, 0.1, 0.13),
+        ):
+            d = torch.minimum(
+                d, torch.sqrt((x - dx * size) ** 2 + ((p.y - y - dy * size) * 1.35) ** 2) - r * size
+            )
         p.fill(torch.maximum(d, p.y - y - 0.16 * size), colour, alpha, soft=7.0)
 
 
 def _alpine_sky(c: Canvas, look: Look) -> None:
     with _patch(c, 0.62, 240) as (p, x):
         sun = torch.sqrt(x**2 + (p.y - 74.0) ** 2)
-        p.glow(sun - 24.0, "#FFF3D0", 70.0, 0.35)
+        p.fill(sun - 999.0, "#FFF8E4", 0.6 * torch.exp(-(((sun - 24.0).clamp(min=0.0) / 75.0) ** 2)))
         p.fill(sun - 24.0, "#FFF7DC", soft=2.0)
-    for at, y, size in ((0.05, 92, 92), (0.19, 62, 70), (0.31, 108, 110), (0.47, 70, 84), (0.71, 104, 96), (0.85, 60, 76), (0.94, 122, 60)):
+    for at, y, size in (
+        (0.05, 92, 92),
+        (0.19, 62, 70),
+        (0.31, 108, 110),
+        (0.47, 70, 84),
+        (0.71, 104, 96),
+        (0.85, 60, 76),
+        (0.94, 122, 60),
+    ):
         _cloud(c, at, y + 5, size, "#C9DFEB", 0.55)
         _cloud(c, at, y, size, "#FFFFFF", 0.85)
 
@@ -113,7 +141,14 @@ def _desert_sky(c: Canvas, look: Look) -> None:
             p.glow(sun - 44.0, colour, 110.0, strength)
             if at == 0.0:
                 p.fill(sun - 46.0, p.gradient_y("#FFF0B8", "#FFB05E", 160.0, 250.0), soft=1.5)
-    for at, y, size in ((0.06, 96, 250), (0.2, 62, 300), (0.37, 120, 260), (0.52, 80, 320), (0.68, 112, 240), (0.86, 70, 300)):
+    for at, y, size in (
+        (0.06, 96, 250),
+        (0.2, 62, 300),
+        (0.37, 120, 260),
+        (0.52, 80, 320),
+        (0.68, 112, 240),
+        (0.86, 70, 300),
+    ):
         with _patch(c, at, size * 1.6) as (p, x):
             band = (x / size) ** 2 + ((p.y - y) / 7.0) ** 2
             p.fill((band.sqrt() - 1.0) * 7.0, mix("#E77E78", look.sky_top, 0.25), 0.55, soft=6.0)
@@ -126,7 +161,9 @@ def _neon_sky(c: Canvas, look: Look) -> None:
         p.glow(moon - 40.0, "#FF5FA8", 60.0, 0.35)
         p.fill(moon - 42.0, p.gradient_y("#FFD9A8", "#FF4F9A", 50.0, 134.0), soft=1.5)
         for y, half in ((104, 2.0), (114, 3.0), (125, 4.0)):  # the moon's bands
-            p.fill(torch.maximum(moon - 42.0, (p.y - y).abs() - half), mix(look.sky_top, look.sky_low, y / 256))
+            p.fill(
+                torch.maximum(moon - 42.0, (p.y - y).abs() - half), mix(look.sky_top, look.sky_low, y / 256)
+            )
     for n in range(64):  # a few large stars, soft enough to be drawn at any phase
         with _patch(c, (n * 0.61803) % 1.0, 10) as (p, x):
             star = torch.sqrt(x**2 + (p.y - 10.0 - (n * 47.0) % 150.0) ** 2)
@@ -145,12 +182,21 @@ def _city(c: Canvas, look: Look) -> None:
             window = slice(int(x), int(x + width) + 2)
             sub = Canvas(window.stop - window.start, ROWS)
             top = HORIZON_ROW - tall
-            sub.fill(sub.box(0.5, top, width, ROWS + 9), sub.gradient_y(mix(look.near_ridge, "#2A2468", 0.7), mix(look.haze, look.near_ridge, 0.3), top))
+            sub.fill(
+                sub.box(0.5, top, width, ROWS + 9),
+                sub.gradient_y(
+                    mix(look.near_ridge, "#2A2468", 0.7), mix(look.haze, look.near_ridge, 0.3), top
+                ),
+            )
             sub.fill(sub.box(0.5, top, width, top + 2.5), (look.kerb_b, look.kerb_a, "#8A6BFF")[n % 3], 0.9)
             for k in range(int((tall - 16) // 15)):
                 if (n + k * 3) % 4 < 2:
                     y = top + 8 + 15 * k
-                    sub.fill(sub.box(5, y, width - 5, y + 5, 1), ("#FFD27A", look.kerb_b, "#FF7AB8")[(n + k) % 3], 0.65)
+                    sub.fill(
+                        sub.box(5, y, width - 5, y + 5, 1),
+                        ("#FFD27A", look.kerb_b, "#FF7AB8")[(n + k) % 3],
+                        0.65,
+                    )
             c.colour[:, :, window] = c.colour[:, :, window] * (1.0 - sub.alpha) + sub.colour
         x += width + (4 if n % 5 else 40)
 

@@ -50,7 +50,9 @@ class Track:
 
     def replaced(self, where: Tensor, other: "Track") -> "Track":
         """A copy with rows `where` (int64 [n]) taken from `other` (n tracks)."""
-        return Track(*(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(Track)))
+        return Track(
+            *(getattr(self, f.name).index_copy(0, where, getattr(other, f.name)) for f in fields(Track))
+        )
 
     def at(self, values: Tensor, s: Tensor) -> Tensor:
         """Linear interpolation of a per-sample row (say track.curvature) at s, [B, ...] m, wrapping round."""
@@ -94,7 +96,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Local:
-    """Where points lie on their road: s m (may slightly leave 0..length), lateral m, curvature 1/m there, tangent."""
+    """Where points lie on their road: s m (may leave 0..length), lateral m, curvature 1/m, tangent."""
 
     s: Tensor
     lateral: Tensor
@@ -104,7 +106,7 @@ class Local:
 
 
 def angle(east: Tensor, north: Tensor) -> Tensor:
-    """Heading of a direction. In float64, for float32 atan2 on the CPU rounds differently in batches of another size."""
+    """Heading of a direction. In float64: float32 atan2 on a CPU rounds differently in other batches."""
     return torch.atan2(east.to(torch.float64), north.to(torch.float64)).to(torch.float32)
 
 
@@ -129,10 +131,11 @@ def build_tracks(seeds: Tensor) -> Track:
     curvature = (ddx * dy - ddy * dx) / speed**3
     left, bottom = x.amin(1) - MARGIN_M, y.amin(1) - MARGIN_M
     cell = (torch.maximum(x.amax(1) - left, y.amax(1) - bottom) + MARGIN_M) / CELLS
-    f32 = [t.to(torch.float32) for t in (x, y, dx / speed, dy / speed, curvature, left, bottom, cell)]
-    field = _nearest(*f32[:2], *f32[5:])
     half_width = 5.2 + 0.9 * uniform(seeds, _WIDTH)
-    return Track(length.to(torch.float32), half_width, *f32[:5], field, *f32[5:])
+    exact = (length, x, y, dx / speed, dy / speed, curvature, left, bottom, cell)
+    length, x, y, tx, ty, curvature, left, bottom, cell = (t.to(torch.float32) for t in exact)
+    field = _nearest(x, y, left, bottom, cell)
+    return Track(length, half_width, x, y, tx, ty, curvature, field, left, bottom, cell)
 
 
 @dataclass(frozen=True)
@@ -172,8 +175,16 @@ def _polygons(seeds: Tensor, candidate: Tensor) -> _Polygon:
     total = side.cumsum(1)
     scale = ((1000.0 + 1400.0 * draw(6)) / total[:, -1])[:, None]
     safe = side.clamp(min=1e-9)
-    return _Polygon(x * scale, y * scale, (total - side) * scale, sx / safe, sy / safe, side * scale,
-                    total[:, -1] * scale[:, 0], 15.0 + 13.0 * draw(7))
+    return _Polygon(
+        x * scale,
+        y * scale,
+        (total - side) * scale,
+        sx / safe,
+        sy / safe,
+        side * scale,
+        total[:, -1] * scale[:, 0],
+        15.0 + 13.0 * draw(7),
+    )
 
 
 def _curve(p: _Polygon, u: Tensor) -> tuple[Tensor, ...]:
@@ -187,7 +198,7 @@ def _curve(p: _Polygon, u: Tensor) -> tuple[Tensor, ...]:
             a = _ramp((u - start) / sigma)
             b = _ramp((u - start - p.side[:, k : k + 1]) / sigma)
             # Ramp, step and bump: the side's share in position, direction and bend.
-            for order, unit in enumerate((sigma, 1.0, 1.0 / sigma)):
+            for order, unit in enumerate((sigma, torch.ones_like(sigma), 1.0 / sigma)):
                 share = (a[order] - b[order]) * unit
                 out[2 * order] = out[2 * order] + p.dx[:, k : k + 1] * share
                 out[2 * order + 1] = out[2 * order + 1] + p.dy[:, k : k + 1] * share
@@ -238,7 +249,7 @@ def _faults(curve: tuple[Tensor, ...], perimeter: Tensor, wish: Tensor) -> Tenso
 
 
 def _nearest(x: Tensor, y: Tensor, left: Tensor, bottom: Tensor, cell: Tensor) -> Tensor:
-    """int32 [B, CELLS, CELLS]: nearest sample to each cell's centre: every 4th sample first, then its neighbours."""
+    """int32 [B, CELLS, CELLS]: sample nearest to each cell's centre: every 4th first, then its neighbours."""
     batch, device = x.shape[0], x.device
     centre = torch.arange(CELLS, device=device) + 0.5
     px = (left[:, None] + centre * cell[:, None])[:, None, :]
@@ -256,9 +267,9 @@ def _nearest(x: Tensor, y: Tensor, left: Tensor, bottom: Tensor, cell: Tensor) -
         start = torch.where(nearer, i, start)
     fine = start.repeat_interleave(coarse, 1).repeat_interleave(coarse, 2).view(batch, -1)
     for step in range(-14, 15, 2):
-        i = (fine + step) % SAMPLES
-        d = (px - x.gather(1, i).view(best.shape)) ** 2 + (py - y.gather(1, i).view(best.shape)) ** 2
+        near = (fine + step) % SAMPLES
+        d = (px - x.gather(1, near).view(best.shape)) ** 2 + (py - y.gather(1, near).view(best.shape)) ** 2
         nearer = d < best
         best = torch.where(nearer, d, best)
-        index = torch.where(nearer, i.view(best.shape).to(torch.int32), index)
+        index = torch.where(nearer, near.view(best.shape).to(torch.int32), index)
     return index

@@ -24,7 +24,7 @@ _NO_RIVAL_M = 60.0
 
 
 class World:
-    """B races. Public to drivers and tests: seeds, look (index into spec.looks) [B], track, scenery, state."""
+    """B races. Drivers and tests read: seeds, look (index into spec.looks) [B], track, scenery, state."""
 
     spec: GameSpec = SPEC
 
@@ -78,9 +78,16 @@ class World:
         gap, i = torch.where(gap > 0.0, gap, _NO_RIVAL_M).min(1)
         beside = (c.rival_lateral.gather(1, i[:, None])[:, 0] - c.lateral) / half
         fields = [
-            c.speed, c.lateral / half, error, *bends.unbind(1), gap.clamp(max=_NO_RIVAL_M),
-            torch.where(gap < _NO_RIVAL_M, beside, 0.0), c.travelled / track.length, c.lap,
-            c.lateral.abs() >= half, c.bump > 0.0,
+            c.speed,
+            c.lateral / half,
+            error,
+            *bends.unbind(1),
+            gap.clamp(max=_NO_RIVAL_M),
+            torch.where(gap < _NO_RIVAL_M, beside, 0.0),
+            c.travelled / track.length,
+            c.lap,
+            c.lateral.abs() >= half,
+            c.bump > 0.0,
         ]
         return torch.stack([f.to(torch.float32) for f in fields], 1)
 

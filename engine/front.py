@@ -1,0 +1,73 @@
+"""The gateway's socket towards clients: bound with care, never waits, says whether a send was taken."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import zmq
+
+from engine.address import in_use, make_room
+from engine.errors import EngineError
+from engine.inner import remove_ipc_file
+from engine.protocol import Message, pack
+
+_MESSAGES_AT_ONCE = 64  # before the other side is looked at: a flood must not starve it
+_FRAMES_QUEUED = 2  # towards a client; more would be lag
+_MAX_FROM_CLIENT = 1 << 16  # bytes; clients send nothing large
+
+
+class Front:
+    """Acquires the address; raises EngineError when it is taken. `address` has the port the system chose, if
+    it did; `torn` counts messages that were not one part."""
+
+    def __init__(self, context: zmq.Context[Any], listen: str) -> None:
+        make_room(listen)
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        options: dict[Any, int] = {
+            zmq.ROUTER_MANDATORY: 1,  # a full queue is an error we count, not a silent loss
+            zmq.ROUTER_HANDOVER: 1,  # a client that reconnects takes over its own name
+            zmq.SNDHWM: _FRAMES_QUEUED,
+            zmq.RCVHWM: 256,
+            zmq.MAXMSGSIZE: _MAX_FROM_CLIENT,
+            zmq.HEARTBEAT_IVL: 1000,
+            zmq.HEARTBEAT_TIMEOUT: 5000,
+            zmq.IPV6: int("[" in listen),
+        }
+        for option, value in options.items():
+            self.socket.setsockopt(option, value)
+        try:
+            self.socket.bind(listen)
+        except zmq.ZMQError as error:
+            self.socket.close(linger=0)
+            if error.errno == zmq.EADDRINUSE:
+                raise in_use(listen) from None
+            raise EngineError(
+                f"cannot listen on {listen}: {error.strerror}; choose another --listen"
+            ) from None
+        self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self.torn = 0
+
+    def received(self) -> Iterator[tuple[bytes, bytes]]:
+        """(client, message) that are here, as many as may be taken at once."""
+        for _ in range(_MESSAGES_AT_ONCE):
+            try:
+                client, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(parts) == 1:
+                yield client, parts[0]
+            else:
+                self.torn += 1
+
+    def send(self, client: bytes, part: bytes) -> bool:
+        """False when this client's queue is full, or it is gone."""
+        try:
+            self.socket.send_multipart([client, part], zmq.NOBLOCK, copy=False)
+        except zmq.ZMQError:
+            return False
+        return True
+
+    def tell(self, client: bytes, message: Message) -> bool:
+        return self.send(client, pack(message))
+
+    def remove_file(self) -> None:
+        remove_ipc_file(self.address)

@@ -1,0 +1,150 @@
+"""The command line: every wrong call is one line that says what to do, and engine commands are passed on."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+import client.app
+import client.cli
+import client.engine_process
+from client.app import Outcome
+from client.errors import UserError
+from client.options import PlayOptions
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["dreamcade", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        client.cli.main()
+    return int(caught.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["play", "chess"], "racing, platformer"),
+        (["play"], "GAME"),
+        (["play", "racing", "--seed", "-1"], "--seed"),
+        (["play", "racing", "--seed", "2147483648"], "2147483647"),
+        (["play", "racing", "--seed", "x"], "--seed"),
+        (["play", "racing", "--stride", "9"], "--stride"),
+        (["play", "racing", "--seconds", "nan"], "--seconds"),
+        (["play", "racing", "--seconds", "0"], "--seconds"),
+        (["play", "racing", "--weights", "/no/such"], "no such directory"),
+        (["play", "racing", "--engine", "tcp://x:1", "--device", "cpu"], "--device"),
+        (["play", "racing", "--nonsense"], "--nonsense"),
+        (["nonsense"], "nonsense"),
+        (["bench"], "which benchmark"),
+        (["train", "chess", "world"], "chess"),
+        (["train", "racing", "nonsense"], "nonsense"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_code_2(
+    arguments: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert error.startswith("dreamcade: error: ") and error.count("\n") == 1
+    assert says in error
+
+
+def test_a_recording_directory_in_use_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").write_text("")
+    assert call(monkeypatch, "play", "racing", "--record", str(tmp_path)) == 2
+    assert "not empty" in capsys.readouterr().err
+
+
+def test_a_missing_recording_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "replay", str(tmp_path)) == 1
+    assert "is not a recording" in capsys.readouterr().err
+
+
+def test_play_passes_its_options_on_and_prints_one_json_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[PlayOptions] = []
+
+    def fake(options: PlayOptions) -> Outcome:
+        seen.append(options)
+        return Outcome(0, {"game": options.game}, None)
+
+    monkeypatch.setattr(client.app, "play", fake)
+    flags = "--engine tcp://h:1 --seed 7 --reference --autopilot --headless --seconds 2.5 --stride 4 --json"
+    assert call(monkeypatch, "play", "racing", *flags.split()) == 0
+    assert json.loads(capsys.readouterr().out) == {"game": "racing"}
+    expected = PlayOptions(
+        "racing",
+        engine="tcp://h:1",
+        seed=7,
+        reference=True,
+        autopilot=True,
+        headless=True,
+        seconds=2.5,
+        stride=4,
+    )
+    assert seen == [expected]
+
+
+def test_an_error_in_play_keeps_the_json_and_the_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client.app, "play", lambda options: Outcome(3, {"error": "x"}, "the engine ended"))
+    assert call(monkeypatch, "play", "racing", "--json") == 3
+    out, error = capsys.readouterr()
+    assert json.loads(out) == {"error": "x"}
+    assert error == "dreamcade: error: the engine ended\n"
+
+
+def test_without_torch_the_engine_extra_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client.engine_process, "find_spec", lambda name: None)
+    for arguments in (["play", "racing"], ["serve"], ["evaluate", "racing"]):
+        assert call(monkeypatch, *arguments) == 1
+        assert "dreamcade[engine]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "module", "passed"),
+    [
+        (["serve", "--device", "cuda", "--world-ranks", "2"], "engine.launch", ["--device", "cuda"]),
+        (
+            ["evaluate", "racing", "--seeds", "1:2", "--json"],
+            "engine.training.evaluate",
+            ["racing", "--seeds", "1:2"],
+        ),
+        (["evaluate", "--help"], "engine.training.evaluate", ["--help"]),
+        (
+            ["train", "racing", "world", "--minutes", "3"],
+            "engine.training.world",
+            ["racing", "--minutes", "3"],
+        ),
+        (["doctor", "--json"], "engine.doctor", ["--json"]),
+    ],
+)
+def test_engine_commands_are_passed_on(
+    arguments: list[str], module: str, passed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, list[str]]] = []
+    monkeypatch.setattr(client.cli, "_run_engine", lambda name, rest: seen.append((name, rest)) or 7)
+    assert call(monkeypatch, *arguments) == 7
+    assert seen[0][0] == module
+    rest = " ".join(seen[0][1])
+    assert " ".join(passed) in rest
+
+
+def test_a_failing_engine_command_gives_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [sys.executable, "-c", "import sys; sys.exit(9)"]
+    monkeypatch.setattr(client.engine_process, "engine_command", lambda *_: script)
+    assert client.engine_process.run_in_foreground("engine.launch", []) == 9
+
+
+def test_user_errors_have_code_1_unless_said_otherwise() -> None:
+    assert UserError("x").exit_code == 1
