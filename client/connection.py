@@ -113,6 +113,10 @@ class Connection:
             picture = Picture(message, pixels, now_s)
         return Received(tuple(control), picture, superseded)
 
+    def forget_order(self) -> None:
+        """A new session: its pictures count from zero."""
+        self._newest = (-1, -1)
+
     def close(self) -> None:
         self._socket.close()
         self._context.term()

@@ -20,6 +20,18 @@ LOCAL_SILENCE_S = 120.0  # a cold disk and two busy cores: importing alone can t
 _REDRAW_S = 1 / 30
 
 
+def hello(options: PlayOptions) -> Hello:
+    """What this client asks for; said again unchanged when the link breaks."""
+    return Hello(
+        version=PROTOCOL_VERSION,
+        game=options.game,
+        seed=options.seed,
+        mode="reference" if options.reference else "dream",
+        stride=options.stride,
+        record_hashes=options.record is not None,
+    )
+
+
 def refusal(message: Refused) -> UserError:
     """What to tell the player of a Refused."""
     return UserError(
@@ -57,7 +69,7 @@ class Handshake:
         while self._welcome is None:
             now_s = time.perf_counter()
             if now_s >= hello_due_s:
-                self._connection.send(self._hello())
+                self._connection.send(hello(self._options))
                 hello_due_s = now_s + (_HELLO_AGAIN_S if self._answered else HELLO_S)
             if not self._draw() or self._stop():
                 return None
@@ -66,17 +78,6 @@ class Handshake:
                 self._take(message)
             self._check(time.perf_counter())
         return self._welcome
-
-    def _hello(self) -> Hello:
-        options = self._options
-        return Hello(
-            version=PROTOCOL_VERSION,
-            game=options.game,
-            seed=options.seed,
-            mode="reference" if options.reference else "dream",
-            stride=options.stride,
-            record_hashes=options.record is not None,
-        )
 
     def _take(self, message: ToClient) -> None:
         self._heard_s, self._answered = time.perf_counter(), True

@@ -14,7 +14,7 @@ from client.autopilot import Autopilot
 from client.connection import Connection, Picture
 from client.engine_process import EngineProcess
 from client.errors import UserError
-from client.handshake import obituary, refusal
+from client.handshake import hello, obituary, refusal
 from client.keyboard import ButtonStream, Keyboard
 from client.options import PlayOptions
 from client.pacing import Pacer
@@ -22,7 +22,7 @@ from client.recorder import Recorder
 from client.report import Report
 from client.screen import Screen
 from client.theme import Typeface
-from client.view import View
+from client.view import WARN_S, View
 from engine.protocol import MAX_SEED, Buttons, Command, Ended, Ping, Refused, ToClient, Welcome
 from games import GAMES
 
@@ -107,6 +107,10 @@ class Play:
             self._end(refusal(message))
         elif isinstance(message, Ended):
             self._end(obituary(message))
+        elif isinstance(message, Welcome) and message.session != self._welcome.session:
+            self._welcome = message  # the engine was started anew while the link was down
+            self._connection.forget_order()
+            self.report.new_start()
 
     def _fits(self, picture: Picture) -> bool:
         """Whether a frame is of this game; the protocol has checked the rest."""
@@ -250,9 +254,7 @@ class Play:
         seconds = self._options.seconds
         if seconds is not None and self.report.played_s(now_s) >= seconds:
             self._over = True
-        if self._paused and now_s - self._pinged_s > _PING_S:
-            self._connection.send(Ping())
-            self._pinged_s = now_s
+        self._keep_in_touch(now_s)
         if self._engine is not None and now_s - self._checked_s > _ENGINE_CHECK_S:
             self._checked_s = now_s
             try:
@@ -265,6 +267,16 @@ class Play:
         patience_s = FIRST_PICTURE_S if self._shown is None else LOST_S
         if now_s - self._heard_s > patience_s:
             self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))
+
+    def _keep_in_touch(self, now_s: float) -> None:
+        """While paused, ask for a sign of life; while nothing comes, introduce ourselves again."""
+        if now_s - self._pinged_s < _PING_S:
+            return
+        if self._paused:
+            self._connection.send(Ping())
+        elif now_s - self._heard_s > WARN_S:
+            self._connection.send(hello(self._options))
+        self._pinged_s = now_s
 
     def _what_to_do(self) -> str:
         if self._options.engine is not None:

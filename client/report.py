@@ -179,7 +179,8 @@ class Report:
         totals.epochs += previous is None
         if previous is not None:
             totals.dropped_by_engine += max(0, frame.dropped - previous.dropped)
-            advanced = frame.index - previous.index if self.mode == "reference" else steps * frame.stride
+            by_index = max(0, frame.index - previous.index)
+            advanced = by_index if self.mode == "reference" else steps * frame.stride
             totals.game_frames += advanced
         totals.world_ms += frame.times.world_ms * steps
         totals.extrapolate_ms += frame.times.extrapolate_ms

@@ -40,7 +40,6 @@ HUNG_S = 2.0  # without a sign of life after loading; more than 20 frames
 START_S = 300.0  # the same while loading: models compile
 _STOP_S = 1.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
-_EPITAPH_S = 0.7
 
 
 class Supervisor:
@@ -166,6 +165,8 @@ class Supervisor:
         if gateway.process.poll() is None:
             gateway.order(ending)
         elif ending.exit_code and not ending.user_error:
+            from engine.front import write_epitaph
+
             write_epitaph(self._options.listen, ending)
 
     def _close(self) -> None:
@@ -181,32 +182,6 @@ class Supervisor:
                 child.process.wait()
         if self._inner is not None:
             shutil.rmtree(self._inner, ignore_errors=True)
-
-
-def write_epitaph(listen: str, ending: Ending) -> None:
-    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves
-    and send their buttons ten times a second, learn why."""
-    import zmq
-
-    from engine.address import make_room
-    from engine.inner import remove_ipc_file
-    from engine.protocol import Ended, pack
-
-    part = pack(Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code))
-    context = zmq.Context()
-    try:
-        make_room(listen)
-        end = context.socket(zmq.ROUTER)
-        end.bind(listen)
-        until_s = time.monotonic() + _EPITAPH_S
-        while (left_s := until_s - time.monotonic()) > 0:
-            if end.poll(int(left_s * 1000)):
-                end.send_multipart([end.recv_multipart()[0], part])
-    except (zmq.ZMQError, EngineError):
-        pass  # somebody else listens there already
-    finally:
-        context.destroy(linger=200)
-        remove_ipc_file(listen)
 
 
 def title(name: str) -> str:

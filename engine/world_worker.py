@@ -51,8 +51,9 @@ class WorldRole:
         self._stepper = self._models.part("world", backend.world)
         self._pace = StepPace(start.stride, smallest=getattr(backend, "min_stride", 1))
         self._seed = start.seed
-        self._open_dream(start.stride or _FIRST_STRIDE)
-        self._warm_up(start.stride or _FIRST_STRIDE)
+        self._opening_stride = start.stride or _FIRST_STRIDE  # a reset finds its opening made already
+        self._open_dream()
+        self._warm_up()
         return Opened(
             session=start.session,
             role=self.name,
@@ -81,7 +82,7 @@ class WorldRole:
             self._seed = message.seed if message.kind == "new_seed" else self._seed
             self._epoch += 1
             self._timeline.restart()
-            self._open_dream(self._pace.stride)
+            self._open_dream()
             self._begin_epoch(time.monotonic())
 
     def end(self) -> None:
@@ -146,31 +147,28 @@ class WorldRole:
         last = Step(self._opening.latents[-1], self._opening.telemetry[-1])
         self._link.send(self._latent(nothing, last, 0.0))
 
-    def _open_dream(self, stride: int) -> None:
+    def _open_dream(self) -> None:
         assert self._stepper is not None
-        key = (self._start.game, self._seed, stride)
+        key = (self._start.game, self._seed, self._opening_stride)
         if key not in self._openings:
             self._report("starting the world", 0.8)
-            self._openings = {
-                key: self._make_opening(stride)
-            }  # the newest is enough: a reset asks for it again
+            self._openings = {key: self._make_opening()}  # the newest is enough: a reset asks for it again
         self._opening = self._openings[key]
         self._stepper.open(self._opening, noise_seed=self._seed)
 
-    def _make_opening(self, stride: int) -> Opening:
-        backend = self._models.backend(self._start.game)
-        encoder: Any = self._models.part("encoder", backend.encoder)
-        return make_opening(
-            self._models.world_class(self._start.game), self._spec, encoder, self._seed, stride
-        )
+    def _make_opening(self) -> Opening:
+        game = self._start.game
+        encoder: Any = self._models.part("encoder", self._models.backend(game).encoder)
+        world_class = self._models.world_class(game)
+        return make_opening(world_class, self._spec, encoder, self._seed, self._opening_stride)
 
-    def _warm_up(self, stride: int) -> None:
+    def _warm_up(self) -> None:
         """A few steps that nobody sees, for the first stride and lag; then the dream from its beginning."""
         assert self._stepper is not None
         self._report("warming up", 0.9)
         for _ in range(_WARM_UP_STEPS):
             begun_s = time.monotonic()
-            self._stepper.step(np.zeros(self._spec.n_buttons, np.float32), stride)
+            self._stepper.step(np.zeros(self._spec.n_buttons, np.float32), self._opening_stride)
             self._pace.observe(time.monotonic() - begun_s)
         self._pace.choose(self._decode_s(), time.monotonic())
         self._stepper.open(self._opening, noise_seed=self._seed)

@@ -105,10 +105,12 @@ class Engine:
 class Player:
     """A client: keeps what it is told, sends its buttons every 0.05 s while it listens."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, holds: int = 1000) -> None:
+        """holds: messages that wait here when nobody receives them."""
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVHWM, holds)
         self.socket.connect(address)
         self.seq, self.held = 0, 0
         self._sent_s = 0.0
@@ -178,8 +180,8 @@ def engine(*arguments: str, **choices) -> Iterator[Engine]:
 
 
 @contextmanager
-def player(address: str) -> Iterator[Player]:
-    playing = Player(address)
+def player(address: str, **choices) -> Iterator[Player]:
+    playing = Player(address, **choices)
     try:
         yield playing
     finally:

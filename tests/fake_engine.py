@@ -46,6 +46,8 @@ class Script:
     telemetry: Callable[[int], list[float]] | None = None
     size: tuple[int, int] = (720, 480)
     garbage: bool = False
+    restart_after_s: float | None = None
+    """Forget the session, and what was shown, and wait for another Hello."""
 
 
 class FakeEngine:
@@ -54,7 +56,7 @@ class FakeEngine:
     def __init__(self, script: Script | None = None) -> None:
         self.script = script or Script()
         self.received: list[Message] = []
-        self.sent_frames = 0
+        self.sent_frames = self.restarts = 0
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
@@ -101,6 +103,10 @@ class FakeEngine:
             self._send(script.ended)
             self._welcomed_s = None
             return True
+        if script.restart_after_s is not None and playing_s > script.restart_after_s and not self.restarts:
+            self.restarts += 1
+            self._welcomed_s, self._index, self._seq = None, 0, 0
+            return True
         return script.vanish_after_s is not None and playing_s > script.vanish_after_s
 
     def _take(self) -> None:
@@ -128,7 +134,8 @@ class FakeEngine:
         self._picture = np.full((script.size[1], script.size[0], 3), 90, np.uint8)
         self._send(
             Welcome(
-                version=script.version, session="s", game=script.game or hello.game, mode=hello.mode,
+                version=script.version, session=f"s{self.restarts}", game=script.game or hello.game,
+                mode=hello.mode,
                 seed=hello.seed, width=script.size[0], height=script.size[1], fps=60,
                 stride=script.stride, lag=2, device="cpu", backend="fake", decoder="plain",
                 weights="0123456789ab",

@@ -195,6 +195,17 @@ def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.Monke
     assert outcome.result is not None and outcome.result["error"] == outcome.error
 
 
+def test_play_goes_on_when_the_engine_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.loop, "WARN_S", 0.1)
+    monkeypatch.setattr(client.loop, "_PING_S", 0.1)
+    with FakeEngine(Script(restart_after_s=0.3)) as engine:
+        outcome_frames = result(run(engine, seconds=1.2))["frames"]
+    assert engine.restarts == 1
+    assert len([m for m in engine.received if isinstance(m, Hello)]) >= 2
+    assert engine.sent_frames > 40
+    assert outcome_frames > 25
+
+
 def test_an_ended_engine_ends_the_play_with_its_code() -> None:
     with FakeEngine(Script(end_after_s=0.2)) as engine:
         outcome = run(engine, seconds=20.0)

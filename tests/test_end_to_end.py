@@ -4,6 +4,7 @@ networks."""
 import os
 import signal
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -128,6 +129,18 @@ def test_garbage_leaves_a_player_unaffected(me: Player, shared: Engine):
         vandal.socket.send(bytes(1 << 20))  # larger than the gateway takes: the link is cut
         me.socket.send(b"nonsense")
         assert len(me.frames(0.5)) > 5
+
+
+def test_a_slow_client_misses_frames_and_is_told_how_many(shared: Engine):
+    with player(shared.address, holds=2) as slow:
+        slow.join()
+        for _ in range(8):
+            slow.hold(0)  # alive, but looks at nothing
+            time.sleep(0.1)
+        frames = [frame for frame, _ in slow.frames(0.4)]
+        gap = max(b.index - a.index for a, b in pairwise(frames))
+        assert gap > 10 and frames[-1].dropped >= gap // 2 and len(frames) > 10
+        slow.bye()
 
 
 def test_a_second_client_is_refused_and_welcome_once_the_first_has_left(me: Player, shared: Engine):

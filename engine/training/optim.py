@@ -99,7 +99,8 @@ class Training:
         dist.all_reduce(flat)
         flat /= dist.get_world_size()
         for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-            parameter.grad = part.view_as(parameter)
+            assert parameter.grad is not None
+            parameter.grad.copy_(part.view_as(parameter))  # in place: it keeps its memory layout
 
     def apply(self, clip: float = 1.0) -> None:
         """Clip the gradients, update, average."""

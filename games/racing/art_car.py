@@ -195,7 +195,7 @@ def _wheels(steer: float, view: float) -> list[Face]:
     for x, y, turn in ((-0.83, -1.33, 0.0), (0.83, -1.33, 0.0), (-0.80, 1.38, steer), (0.80, 1.38, steer)):
         c, s = math.cos(turn), math.sin(turn)
         side = math.copysign(1.0, x)
-        layer = 3.0 if side * math.sin(view) > 0.28 else 0.0
+        layer = 3.0 if side * math.sin(view) > 0.42 else 0.0
 
         def spot(
             px: float, a: float, radius: float, x: float = x, y: float = y, c: float = c, s: float = s
