@@ -50,7 +50,7 @@ def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, T
     return loss, square.mean().detach()
 
 
-def train(game: str, seconds: float, out: Path, device: str, config: AutoencoderConfig, start: Path | None, small: bool) -> None:
+def train(game: str, seconds: float, out: Path, device: str, config: AutoencoderConfig, start: Path | None, small: bool, decoder_only: bool, most_noise: float) -> None:
     device, rank = join_ranks(device)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
@@ -66,17 +66,19 @@ def train(game: str, seconds: float, out: Path, device: str, config: Autoencoder
         pool.refresh()
     print(f"{game}: pool of {pool.filled} pictures after {time.monotonic() - began:.1f} s", flush=True)
     step = torch.compile(model, dynamic=False) if device == "cuda" else model
-    training = Training(model, seconds, lr=4e-4, muon_lr=None, warmup=300)
+    model.encoder.requires_grad_(not decoder_only)
+    trained = model.decoder if decoder_only else model
+    training = Training(trained, seconds, lr=4e-4, muon_lr=None, warmup=300)
     said, losses, refresh_every = time.monotonic(), [], 32 if not small else 1
     while training.progress < 1:
-        whole = training.progress > 0.55
+        whole = training.progress > (0.4 if decoder_only else 0.55)
         if training.updates % refresh_every == 0:
             pool.refresh()
         pictures, classes = pool.sample(wholes) if whole else pool.sample(crops, 240, 240)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         b, h, w = len(pictures), pictures.shape[2] // 48, pictures.shape[3] // 48
         noise = torch.randn(b, config.channels, h, w, device=device)
-        sigma = torch.rand(b, 1, 1, 1, device=device) * 0.3
+        sigma = torch.rand(b, 1, 1, 1, device=device) * most_noise
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss, mse = step(pictures, classes, noise, sigma)
         loss.backward()
@@ -92,9 +94,11 @@ def train(game: str, seconds: float, out: Path, device: str, config: Autoencoder
     if rank:
         return
     out.mkdir(parents=True, exist_ok=True)
-    save_file(training.averaged(), out / f"{game}-autoencoder.safetensors")
+    prefix = "decoder." if decoder_only else ""
+    kept = {prefix + name: value for name, value in training.averaged().items()}
+    save_file(kept, out / f"{game}-{'decoder' if decoder_only else 'autoencoder'}.safetensors")
     averaged = Autoencoder(config).to(device)
-    averaged.load_state_dict({k: v.float() for k, v in training.averaged().items()})
+    averaged.load_state_dict(model.state_dict() | {k: v.float() for k, v in kept.items()})
     report(game, averaged, device, small)
     print(f"{game}: autoencoder {training.updates} updates in {time.monotonic() - began:.0f} s", flush=True)
 
@@ -126,9 +130,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--start", type=Path, help="go on from these weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so the latents, as they are")
+    parser.add_argument("--noise", type=float, default=0.2, help="largest noise on the latents before decoding")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    train(args.game, args.minutes * 60, args.out, args.device, AutoencoderConfig(), args.start, args.small)
+    train(args.game, args.minutes * 60, args.out, args.device, AutoencoderConfig(), args.start, args.small, args.decoder_only, args.noise)
 
 
 if __name__ == "__main__":
