@@ -26,7 +26,8 @@ class Opening:
 
 @dataclass(frozen=True)
 class Step:
-    """One true step's result: latent [C, 10, 15] float32, telemetry [F] float32 in units (counts as running totals)."""
+    """One true step's result: latent [C, 10, 15] float32, telemetry [F] float32 in units (counts as running
+    totals)."""
 
     latent: np.ndarray
     telemetry: np.ndarray
@@ -36,8 +37,8 @@ class WorldStepper(Protocol):
     """The world model with its key-value cache: one session's dream."""
 
     def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
-        """Forget everything, fill the cache from `opening` (T >= 2). Returns what the model expected of each of its
-        steps from the true one before, [T - 1, C, 10, 15]."""
+        """Forget everything, fill the cache from `opening` (T >= 2). Returns what the model expected of each
+        of its steps from the true one before, [T - 1, C, 10, 15]."""
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
         """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8."""
@@ -54,9 +55,12 @@ class FrameEncoder(Protocol):
 
 
 class Extrapolator(Protocol):
-    def extrapolate(self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
-        """latents float32 [K, C, 10, 15], oldest first, at frame indices `times` [K]; newest buttons [N]
-        (0 or 1); `time`: the frame index wanted, beyond times[-1]. Returns float32 [C, 10, 15] on the token sphere."""
+    def extrapolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float
+    ) -> np.ndarray:
+        """latents float32 [K, C, 10, 15], oldest first, at frame indices `times` [K]; newest buttons [N] (0
+        or 1); `time`: the frame index wanted, beyond times[-1]. Returns float32 [C, 10, 15] on the token
+        sphere."""
 
 
 class Backend(Protocol):
@@ -75,13 +79,17 @@ class Backend(Protocol):
 
 
 def load_backend(
-    game: str, *, device: str = "cpu", roles: tuple[str, ...] = ("world", "decoder"), threads: int = 2, weights: str | None = None
+    game: str,
+    *,
+    device: str = "cpu",
+    roles: tuple[str, ...] = ("world", "decoder"),
+    threads: int = 2,
+    weights: str | None = None,
 ) -> Backend:
     """The fastest backend this machine has for `game`; compiles only what `roles` need.
 
-    weights: a directory instead of the shipped assets/weights/<game>. Raises WeightsError (missing, truncated or
-    altered weights; wrong shapes in the config), whose text says what to do.
-    """
+    weights: a directory instead of the shipped assets/weights/<game>. Raises WeightsError (missing, truncated
+    or altered weights; wrong shapes in the config), whose text says what to do."""
     from engine.fast.choose import choose_backend
 
     return choose_backend(game, device=device, roles=roles, threads=threads, weights=weights)

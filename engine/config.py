@@ -1,4 +1,5 @@
-"""The models' shapes, as frozen dataclasses that check themselves; `assets/weights/<game>/config.json` holds one."""
+"""The models' shapes, as frozen dataclasses that check themselves; `assets/weights/<game>/config.json` holds
+one."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -10,7 +11,8 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """480x720 pictures <-> latents [channels, 10, 15]. Widths are channels per stage, blocks residual blocks per stage.
+    """480x720 pictures <-> latents [channels, 10, 15]. Widths are channels per stage, blocks residual blocks
+    per stage.
 
     The encoder's stages stand at 1/4, 1/8, 1/16, 1/48 of the resolution, the decoder's at 1/48, 1/24, 1/8.
     """
@@ -30,7 +32,8 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class WorldConfig:
-    """The world model: a transformer over 150 latent tokens and 10 of its own (8 registers, action, telemetry)."""
+    """The world model: a transformer over 150 latent tokens and 10 of its own (8 registers, action,
+    telemetry)."""
 
     channels: int = 96
     buttons: int = 4
@@ -52,7 +55,9 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         _require(self.width % (2 * self.heads) == 0, "heads", "an even share of width")
-        _require(all(0 <= layer < self.layers for layer in self.time_layers), "time_layers", "layers that exist")
+        _require(
+            all(0 <= layer < self.layers for layer in self.time_layers), "time_layers", "layers that exist"
+        )
         _require(2 <= self.context <= 64, "context", "2 to 64")
         _require(1 <= self.max_stride <= 8, "max_stride", "1 to 8")
         _require(min(self.buttons, self.telemetry, self.noise) > 0, "buttons", "positive")
@@ -72,7 +77,8 @@ class WorldConfig:
 
 @dataclass(frozen=True)
 class GameConfig:
-    """One game's models. `training` holds facts for the reader (commands, minutes, figures), never used in code."""
+    """One game's models. `training` holds facts for the reader (commands, minutes, figures), never used in
+    code."""
 
     game: str
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
@@ -80,7 +86,9 @@ class GameConfig:
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _require(self.autoencoder.channels == self.world.channels, "channels", "the same in autoencoder and world")
+        _require(
+            self.autoencoder.channels == self.world.channels, "channels", "the same in autoencoder and world"
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -130,14 +130,13 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(Message, frozen=True, kw_only=True):
-    """One shown picture. `index` is its game-time frame number since the session's (re)start; it never decreases
-    within an `epoch` (an epoch begins with every reset or new seed).
+    """One shown picture. `index` is its game-time frame number since the session's (re)start; it never
+    decreases within an `epoch` (an epoch begins with every reset or new seed).
 
-    true: decoded from a true step's latent at its own index (or rendered, in reference mode).
-    filled: decoded from an extrapolated latent; `ahead` frames beyond the newest true one (0 for a true frame).
-    applied_seq: the newest Buttons.seq on which these pixels depend; buttons: the mask applied at this index.
-    telemetry: the game's fields in order, in their units, counts as running totals.
-    """
+    true: decoded from a true step's latent at its own index (or rendered, in reference mode). filled: decoded
+    from an extrapolated latent; `ahead` frames beyond the newest true one (0 for a true frame). applied_seq:
+    the newest Buttons.seq on which these pixels depend; buttons: the mask applied at this index. telemetry:
+    the game's fields in order, in their units, counts as running totals."""
 
     epoch: int
     index: int
@@ -200,7 +199,8 @@ def hello_version(part: bytes | memoryview) -> int | None:
 
 
 def unpack_to_client(part: bytes | memoryview) -> tuple[ToClient, memoryview]:
-    """An engine's message and its pixels (empty unless a Frame, then exactly H*W*3 bytes). Raises ProtocolError."""
+    """An engine's message and its pixels (empty unless a Frame, then exactly H*W*3 bytes). Raises
+    ProtocolError."""
     header, body = _split(part)
     message = _decode(_to_client, header)
     if isinstance(message, Frame):
@@ -245,7 +245,9 @@ def _decode(decoder: msgspec.msgpack.Decoder, header: memoryview):
 
 
 def _check_to_engine(message: ToEngine) -> None:
-    if isinstance(message, Buttons) and not (0 <= message.held < 256 and 0 <= message.pressed < 256 and message.seq >= 0):
+    if isinstance(message, Buttons) and not (
+        0 <= message.held < 256 and 0 <= message.pressed < 256 and message.seq >= 0
+    ):
         raise ProtocolError("buttons out of range")
     if isinstance(message, Hello) and not 0 <= message.stride <= 8:
         raise ProtocolError(f"stride {message.stride}: choose 1 to 8, or 0 for the engine's choice")

@@ -13,7 +13,8 @@ TRAIN_SEEDS = range(0, 1_000_000)
 
 
 def simulator(name: str) -> ModuleType:
-    """The game's simulator module (needs torch): `.World`, a batch of worlds, and `.Drivers`, scripted players.
+    """The game's simulator module (needs torch): `.World`, a batch of worlds, and `.Drivers`, scripted
+    players.
 
     Raises KeyError for an unknown game.
     """

@@ -15,10 +15,11 @@ class TelemetryField:
     """One number that the simulator knows and the world model reads out of itself.
 
     kind  value: a quantity now, between `low` and `high` (clipped).
-          flag: 0 or 1.
-          count: a smooth running total (distance); the model predicts its change per frame, the engine adds it up.
-          event: a whole-number total (coins, laps); the model predicts how much it changes over a step.
-    low, high  the range in `unit` that is mapped to [-1, 1]; for a count, of its change per frame; for an event, of
+          flag: 0 or 1. count: a smooth running total (distance); the model predicts its change per frame, the
+          engine adds it up. event: a whole-number total (coins, laps); the model predicts how much it changes
+          over a step.
+    low, high  the range in `unit` that is mapped to [-1, 1]; for a count, of its change per frame; for an
+    event, of
           its change at once.
     """
 

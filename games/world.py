@@ -20,7 +20,8 @@ class World(Protocol):
         """seeds: int64 [B]. Each world starts ready to play, standing still."""
 
     def step(self, buttons: Tensor, active: Tensor | None = None) -> None:
-        """Advance one frame (1/60 s). buttons: int64 [B] bit masks; active: bool [B], False leaves a world as it is."""
+        """Advance one frame (1/60 s). buttons: int64 [B] bit masks; active: bool [B], False leaves a world as
+        it is."""
 
     def restart(self, where: Tensor, seeds: Tensor) -> None:
         """Begin anew with `seeds` (int64 [B]) where `where` (bool [B]) is True."""

@@ -371,9 +371,7 @@ def test_every_driver_style_plays():
             buttons = drivers.act(world)
             assert ((buttons >= 0) & (buttons < 8)).all()
             world.step(buttons)
-        assert (style == "idle") == bool(field(world, "x") < 1.5) or style in ("back_runner", "masher"), (
-            style
-        )
+        assert (style == "idle") == bool(field(world, "x") < 1.5) or style in ("back_runner", "masher"), style
 
 
 def test_drivers_change_their_style():

@@ -1,4 +1,5 @@
-"""The models: one-step form against the whole clip, the sphere, telemetry's scale, weights on disk, the score."""
+"""The models: one-step form against the whole clip, the sphere, telemetry's scale, weights on disk, the
+score."""
 
 import json
 from pathlib import Path
@@ -108,7 +109,9 @@ def test_extrapolation_continues_a_great_circle_and_holds_what_it_does_not_trust
     b[:, 0, :, 1], b[:, 1, :, 1] = 0.0, 2.0  # a right angle: not trusted
     made = extrapolate(a, b, 1.0, gain=1.0, trust_cos=0.5)
     gate = (torch.cos(torch.tensor(angle)) - 0.5) / 0.5
-    torch.testing.assert_close(torch.atan2(made[0, 1, 0, 0], made[0, 0, 0, 0]), angle * (1 + gate), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        torch.atan2(made[0, 1, 0, 0], made[0, 0, 0, 0]), angle * (1 + gate), atol=1e-3, rtol=0
+    )
     torch.testing.assert_close(made[..., 1], b[..., 1])
 
 
@@ -117,7 +120,12 @@ def test_telemetry_survives_the_way_to_the_models_terms_and_back(game):
     spec = GAMES[game]
     scale = TelemetryScale(spec.telemetry)
     before = torch.tensor([(f.low + f.high) / 2 if f.kind != "flag" else 0.0 for f in spec.telemetry])
-    move = {"value": lambda f: (f.high - f.low) / 8, "flag": lambda f: 1.0, "count": lambda f: f.high * 2, "event": lambda f: 1.0}
+    move = {
+        "value": lambda f: (f.high - f.low) / 8,
+        "flag": lambda f: 1.0,
+        "count": lambda f: f.high * 2,
+        "event": lambda f: 1.0,
+    }
     now = before + torch.tensor([move[f.kind](f) for f in spec.telemetry])
     back = scale.in_units(scale.scaled(now, before, torch.tensor(4.0)), before, 4)
     torch.testing.assert_close(back, now, atol=1e-4, rtol=1e-4)
@@ -132,7 +140,9 @@ def test_energy_score_prefers_two_samples_that_cover_two_futures_to_their_averag
     def expected(samples):
         return sum(energy_score(samples, truth, weights) for truth in futures) / 2
 
-    covering = (expected(futures) + expected(futures[[0, 0]]) + expected(futures[[1, 1]]) + expected(futures[[1, 0]])) / 4
+    covering = (
+        expected(futures) + expected(futures[[0, 0]]) + expected(futures[[1, 1]]) + expected(futures[[1, 0]])
+    ) / 4
     assert covering < expected(average)
 
 
@@ -174,7 +184,13 @@ def test_shapes_that_do_not_fit_the_config_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"surprise": 1}, {"world": {"heads": 3}}, {"world": {"width": "wide"}}, {"world": {"colour": 1}}, {"autoencoder": []}],
+    [
+        {"surprise": 1},
+        {"world": {"heads": 3}},
+        {"world": {"width": "wide"}},
+        {"world": {"colour": 1}},
+        {"autoencoder": []},
+    ],
 )
 def test_impossible_configs_raise_config_errors(change):
     with pytest.raises(ConfigError):

@@ -1,7 +1,7 @@
 """One session's dream: the world model's ring of keys and values, its clock of steps, its telemetry totals.
 
-The model itself is a callable on numpy arrays (an OpenVINO graph or a PyTorch module), so every backend dreams alike.
-"""
+The model itself is a callable on numpy arrays (an OpenVINO graph or a PyTorch module), so every backend
+dreams alike."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,8 @@ EMPTY = np.float32(-1e9)
 
 
 class Dream:
-    """See engine.backend.WorldStepper. The ring holds the last context - 1 steps, in any order: rotary keys carry their age."""
+    """See engine.backend.WorldStepper. The ring holds the last context - 1 steps, in any order: rotary keys
+    carry their age."""
 
     def __init__(self, game: str, config: WorldConfig, run: StepFunction) -> None:
         self.config, self.run = config, run
@@ -32,13 +33,15 @@ class Dream:
         self.bias = np.full(slots, EMPTY, np.float32)
 
     def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
-        """Forget everything, fill the ring from the opening's steps. Returns what was expected of each of them from the true
-        one before, [T - 1, C, H, W]: the next step's quality can be read off it."""
+        """Forget everything, fill the ring from the opening's steps. Returns what was expected of each of
+        them from the true one before, [T - 1, C, H, W]: the next step's quality can be read off it."""
         self.random = np.random.default_rng(noise_seed)
         self.bias[:] = EMPTY
         self.number = 0
         before = np.concatenate((opening.telemetry[:1], opening.telemetry[:-1]))
-        told = self.scale.scaled(*map(torch.from_numpy, (opening.telemetry, before, opening.strides.astype(np.float32))))
+        told = self.scale.scaled(
+            *map(torch.from_numpy, (opening.telemetry, before, opening.strides.astype(np.float32)))
+        )
         self.totals = torch.from_numpy(opening.telemetry[-1].copy())
         self.previous = self.latent = opening.latents[0]
         expected = []

@@ -1,8 +1,7 @@
 """The models as OpenVINO graphs: the CPU path, measured fastest there.
 
-Graphs are exported from engine/models once per set of weights and kept in the user's cache directory; later starts read
-them. Nothing is compiled by a compiler on the player's machine.
-"""
+Graphs are exported from engine/models once per set of weights and kept in the user's cache directory; later
+starts read them. Nothing is compiled by a compiler on the player's machine."""
 
 import hashlib
 import os
@@ -95,7 +94,7 @@ def graph_path(directory: Path, config: GameConfig, part: str) -> Path:
         from engine.fast.openvino_export import export
 
         folder.mkdir(parents=True, exist_ok=True)
-        # Written aside and renamed: two ranks may export at once, and a killed export leaves nothing half done.
+        # Written aside and renamed: two ranks may export at once, and a killed export leaves nothing.
         with tempfile.TemporaryDirectory(dir=folder) as aside:
             export(directory, config, part, Path(aside) / f"{part}.xml")
             os.replace(Path(aside) / f"{part}.bin", folder / f"{part}.bin")
@@ -110,10 +109,11 @@ def cache_directory() -> Path:
 
 def _code_id() -> str:
     """Changes with OpenVINO's version and with the models' code, so that a stale graph is never used."""
-    sources = [*sorted((Path(__file__).parents[1] / "models").glob("*.py")), Path(__file__).with_name("openvino_export.py")]
+    sources = [
+        *sorted((Path(__file__).parents[1] / "models").glob("*.py")),
+        Path(__file__).with_name("openvino_export.py"),
+    ]
     digest = hashlib.sha256(openvino.__version__.encode())
     for source in sources:
         digest.update(source.read_bytes())
     return digest.hexdigest()[:10]
-
-

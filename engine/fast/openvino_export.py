@@ -44,8 +44,8 @@ class FlatStep(nn.Module):
         self.world = world
 
     def forward(
-        self, latent: Tensor, previous: Tensor, buttons: Tensor, strides: Tensor, telemetry: Tensor, context_noise: Tensor,
-        noise: Tensor, cos: Tensor, sin: Tensor, ring: Tensor, bias: Tensor,
+        self, latent: Tensor, previous: Tensor, buttons: Tensor, strides: Tensor, telemetry: Tensor,
+        context_noise: Tensor, noise: Tensor, cos: Tensor, sin: Tensor, ring: Tensor, bias: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         inputs = Inputs(buttons, strides, telemetry, context_noise, noise)
         return self.world.step(latent, previous, inputs, cos, sin, ring, bias)  # type: ignore[operator]

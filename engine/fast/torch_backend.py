@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from engine.backend import Opening, Step
 from engine.fast.dream import Dream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
+from engine.models.extrapolator import extrapolate
 from engine.models.weights import load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
-from engine.models.extrapolator import extrapolate
 
 
 class TorchBackend:
@@ -56,7 +56,9 @@ class TorchStep:
 
     @torch.inference_mode()
     def __call__(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        latent, previous, *conditions, cos, sin, ring, bias = (torch.from_numpy(a).to(self.device) for a in arrays)
+        latent, previous, *conditions, cos, sin, ring, bias = (
+            torch.from_numpy(a).to(self.device) for a in arrays
+        )
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             out = self.model.step(latent, previous, Inputs(*conditions), cos, sin, ring, bias)
         made, telemetry, entries = (x.float().cpu().numpy() for x in out)
@@ -86,7 +88,9 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def encode(self, pictures: np.ndarray) -> np.ndarray:
-        latents: list[Tensor] = [self.model(from_bytes(torch.from_numpy(p)[None].to(self.device))).cpu() for p in pictures]
+        latents: list[Tensor] = [
+            self.model(from_bytes(torch.from_numpy(p)[None].to(self.device))).cpu() for p in pictures
+        ]
         return torch.cat(latents).numpy()
 
 
@@ -95,7 +99,9 @@ class SphereExtrapolator:
 
     uses_buttons = False
 
-    def extrapolate(self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+    def extrapolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float
+    ) -> np.ndarray:
         if len(latents) < 2 or time <= times[-1]:
             return latents[-1]
         before, newest = torch.from_numpy(latents[-2]), torch.from_numpy(latents[-1])

@@ -1,8 +1,7 @@
 """Pictures to latents on the token sphere, and back. The decoder is what a CPU must afford 60 times a second.
 
-Encoder after DC-AE (2410.10733): residual blocks with space-to-channel shortcuts. Decoder: 3x3 convolutions, SiLU
-and pixel shuffles only, no norms, most of its width at 1/48 and 1/24 of the resolution.
-"""
+Encoder after DC-AE (2410.10733): residual blocks with space-to-channel shortcuts. Decoder: 3x3 convolutions,
+SiLU and pixel shuffles only, no norms, most of its width at 1/48 and 1/24 of the resolution."""
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +17,8 @@ LAST_SHUFFLE = 8
 
 
 class Down(nn.Module):
-    """1/f of the resolution: a learned 1x1 on space-to-channel, plus the channels' group means as a shortcut."""
+    """1/f of the resolution: a learned 1x1 on space-to-channel, plus the channels' group means as a
+    shortcut."""
 
     def __init__(self, old: int, new: int, factor: int) -> None:
         super().__init__()
@@ -45,7 +45,8 @@ class Up(nn.Module):
 
 
 class Encoder(nn.Module):
-    """float pictures [B, 3, H, W] in 0..1, H and W multiples of 48 -> latents [B, C, H/48, W/48] on the sphere."""
+    """float pictures [B, 3, H, W] in 0..1, H and W multiples of 48 -> latents [B, C, H/48, W/48] on the
+    sphere."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()

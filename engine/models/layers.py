@@ -19,7 +19,8 @@ def perturb_on_sphere(z: Tensor, sigma: Tensor | float, noise: Tensor, dim: int 
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension; no bias. `affine=False` leaves the scale to the caller."""
+    """Root-mean-square norm over the last dimension; no bias. `affine=False` leaves the scale to the
+    caller."""
 
     def __init__(self, width: int, affine: bool = True) -> None:
         super().__init__()
@@ -31,7 +32,8 @@ class RMSNorm(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """RMS norm over the channels of [B, C, H, W], for the encoder (the decoder has no norms, so that it splits exactly)."""
+    """RMS norm over the channels of [B, C, H, W], for the encoder (the decoder has no norms, so that it
+    splits exactly)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -57,12 +59,15 @@ class ConvBlock(nn.Module):
 
 
 def rotary(positions: Tensor, head_width: int) -> tuple[Tensor, Tensor]:
-    """cos and sin of rotary angles, each [..., head_width / 2] for positions [...] in steps (RoFormer, 2104.09864).
+    """cos and sin of rotary angles, each [..., head_width / 2] for positions [...] in steps (RoFormer,
+    2104.09864).
 
     Angles are taken in float64: positions grow for as long as somebody plays.
     """
     half = head_width // 2
-    rates = torch.exp(torch.arange(half, dtype=torch.float64, device=positions.device) * (-math.log(100.0) / half))
+    rates = torch.exp(
+        torch.arange(half, dtype=torch.float64, device=positions.device) * (-math.log(100.0) / half)
+    )
     angles = positions.to(torch.float64)[..., None] * rates
     return angles.cos().float(), angles.sin().float()
 

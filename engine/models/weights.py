@@ -1,9 +1,9 @@
-"""Weights on disk: safetensors, int8 with one scale per output channel, checksums in config.json. Nothing is unpickled.
+"""Weights on disk: safetensors, int8 with one scale per output channel, checksums in config.json. Nothing is
+unpickled.
 
-A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one safetensors
-file per part: encoder, decoder, world. Matrices and convolutions are int8 `name` with float32 `name.scale`; everything else
-is float32.
-"""
+A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one
+safetensors file per part: encoder, decoder, world. Matrices and convolutions are int8 `name` with float32
+`name.scale`; everything else is float32."""
 
 import hashlib
 import json
@@ -46,7 +46,12 @@ def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
         return GameConfig.from_json(data), files
     except FileNotFoundError:
         raise WeightsError(f"no weights in {directory}: {path.name} is missing; {_ADVICE}") from None
-    except (KeyError, AttributeError, TypeError, ValueError) as error:  # ConfigError and JSON errors are ValueErrors
+    except (
+        KeyError,
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:  # ConfigError and JSON errors are ValueErrors
         raise WeightsError(f"{path} cannot be used: {error}; {_ADVICE}") from None
 
 
@@ -59,7 +64,9 @@ def load_part(directory: Path, part: str) -> nn.Module:
     except FileNotFoundError:
         raise WeightsError(f"{path} is missing; {_ADVICE}") from None
     if hashlib.sha256(data).hexdigest() != files.get(path.name):
-        raise WeightsError(f"{path} is truncated or altered: its checksum is not the one in config.json; {_ADVICE}")
+        raise WeightsError(
+            f"{path} is truncated or altered: its checksum is not the one in config.json; {_ADVICE}"
+        )
     model = build(config, part)
     try:
         model.load_state_dict(_from_int8(load(data)))

@@ -1,12 +1,13 @@
-"""The world model: this latent, the buttons held over the next `stride` frames, a random vector -> the next latent
-and the telemetry, in one pass.
+"""The world model: this latent, the buttons held over the next `stride` frames, a random vector -> the next
+latent and the telemetry, in one pass.
 
-A transformer over one frame's tokens. Every layer attends within the frame; a few also attend over time, each token
-to its own past, through a ring of keys and values. Conditioning (buttons, stride, noise, telemetry) enters as a token
-and as adaptive norms whose projection all layers share (adaLN-single, 2310.00426). The random vector enters through
-the same norms (FGN, 2506.10772): trained with a proper score, it chooses among the futures that are possible.
-"""
+A transformer over one frame's tokens. Every layer attends within the frame; a few also attend over time, each
+token to its own past, through a ring of keys and values. Conditioning (buttons, stride, noise, telemetry)
+enters as a token and as adaptive norms whose projection all layers share (adaLN-single, 2310.00426). The
+random vector enters through the same norms (FGN, 2506.10772): trained with a proper score, it chooses among
+the futures that are possible."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +22,9 @@ from engine.models.layers import RMSNorm, rotary, rotate, to_sphere
 class Inputs:
     """What conditions T steps of B worlds, besides the latents. All float32.
 
-    buttons [B, T, N] share of the coming step each button is held; strides [B, T] in frames; telemetry [B, T, F]
-    scaled to [-1, 1], as it is before the step; context_noise [B, T] root mean square that was put on the latents;
-    noise [B, T, D] the random vector.
-    """
+    buttons [B, T, N] share of the coming step each button is held; strides [B, T] in frames; telemetry [B, T,
+    F] scaled to [-1, 1], as it is before the step; context_noise [B, T] root mean square that was put on the
+    latents; noise [B, T, D] the random vector."""
 
     buttons: Tensor
     strides: Tensor
@@ -71,14 +71,18 @@ class TimeAttention(nn.Module):
         steps = torch.arange(x.shape[1], device=x.device)
         age = steps[:, None] - steps[None, :]
         window = (age >= 0) & (age < self.context)
-        q, k, v = (a.permute(0, 2, 3, 1, 4).flatten(0, 1) for a in self._qkv(x, cos[:, None, None], sin[:, None, None]))
+        q, k, v = (
+            a.permute(0, 2, 3, 1, 4).flatten(0, 1)
+            for a in self._qkv(x, cos[:, None, None], sin[:, None, None])
+        )
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=window)
         return self.out(y.unflatten(0, (x.shape[0], x.shape[2])).permute(0, 3, 1, 2, 4).flatten(3))
 
     def step(self, x: Tensor, cos: Tensor, sin: Tensor, ring: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of one world: x [S, D]; ring [2, R, S, heads, head_width], keys and values of past steps in any
-        order; bias [R] is 0 for a filled slot, very negative for an empty one. Returns [S, D] and the step's own
-        keys and values [2, S, heads, head_width]. Sums instead of matrix products: no transposition of the ring."""
+        """One step of one world: x [S, D]; ring [2, R, S, heads, head_width], keys and values of past steps
+        in any order; bias [R] is 0 for a filled slot, very negative for an empty one. Returns [S, D] and the
+        step's own keys and values [2, S, heads, head_width]. Sums instead of matrix products: no
+        transposition of the ring."""
         q, k, v = self._qkv(x, cos, sin)
         q = q * q.shape[-1] ** -0.5
         scores = torch.cat(((ring[0] * q).sum(-1) + bias[:, None, None], (k * q).sum(-1)[None]))
@@ -110,7 +114,8 @@ class Block(nn.Module):
 
 
 class WorldModel(nn.Module):
-    """See the module's text. `forward` runs whole clips for training, `step` one step with a ring, the same numbers."""
+    """See the module's text. `forward` runs whole clips for training, `step` one step with a ring, the same
+    numbers."""
 
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
@@ -121,11 +126,14 @@ class WorldModel(nn.Module):
         self.embed_action = nn.Linear(config.buttons + config.max_stride, width)
         self.embed_telemetry = nn.Linear(config.telemetry, width)
         conditions = config.buttons + config.max_stride + config.telemetry + 1 + config.noise
-        self.condition = nn.Sequential(nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+        self.condition = nn.Sequential(
+            nn.Linear(conditions, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
+        )
         self.modulate = nn.Linear(width, 6 * width)
         nn.init.zeros_(self.modulate.weight)
         nn.init.zeros_(self.modulate.bias)
-        self.blocks = nn.ModuleList(Block(config, i in config.time_layers) for i in range(config.layers))
+        blocks = [Block(config, i in config.time_layers) for i in range(config.layers)]
+        self.blocks: Iterable[Block] = nn.ModuleList(blocks)  # type: ignore[assignment]
         self.norm = RMSNorm(width)
         self.to_latent = nn.Linear(width, config.channels)
         self.to_telemetry = nn.Linear(width, config.telemetry)
@@ -133,8 +141,8 @@ class WorldModel(nn.Module):
         nn.init.zeros_(self.to_telemetry.weight)
 
     def forward(self, latents: Tensor, previous: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """latents and previous (those one step before) [B, T, C, H, W] -> the next latents, likewise, and the next
-        telemetry [B, T, F]; position t sees steps t - context + 1 to t."""
+        """latents and previous (those one step before) [B, T, C, H, W] -> the next latents, likewise, and the
+        next telemetry [B, T, F]; position t sees steps t - context + 1 to t."""
         batch, steps = latents.shape[:2]
         x, shared = self._tokens(latents.flatten(0, 1), previous.flatten(0, 1), inputs)
         cos, sin = rotary(torch.arange(steps, device=x.device), self.config.head_width)
@@ -146,13 +154,21 @@ class WorldModel(nn.Module):
         return following.unflatten(0, (batch, steps)), telemetry.unflatten(0, (batch, steps))
 
     def step(
-        self, latent: Tensor, previous: Tensor, inputs: Inputs, cos: Tensor, sin: Tensor, ring: Tensor, bias: Tensor
+        self,
+        latent: Tensor,
+        previous: Tensor,
+        inputs: Inputs,
+        cos: Tensor,
+        sin: Tensor,
+        ring: Tensor,
+        bias: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One world, one step: latent, previous [1, C, H, W], inputs with B = T = 1, rotary angles of this step's
-        number, ring [time layers, 2, context - 1, S, heads, head_width] and its bias [context - 1].
-        Returns the next latent [1, C, H, W], telemetry [1, F], this step's ring entries [time layers, 2, S, heads, head_width]."""
+        """One world, one step: latent, previous [1, C, H, W], inputs with B = T = 1, rotary angles of this
+        step's number, ring [time layers, 2, context - 1, S, heads, head_width] and its bias [context - 1].
+        Returns the next latent [1, C, H, W], telemetry [1, F], this step's ring entries [time layers, 2, S,
+        heads, head_width]."""
         x, shared = self._tokens(latent, previous, inputs)
-        entries = []
+        entries: list[Tensor] = []
         for block in self.blocks:
             if block.time is not None:
                 change, entry = block.time.step(x[0], cos, sin, ring[len(entries)], bias)
@@ -164,11 +180,15 @@ class WorldModel(nn.Module):
 
     def _tokens(self, latents: Tensor, previous: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Tokens [B*T, S, D] and shared modulation [B*T, 6, D]."""
-        strides = (inputs.strides[..., None] == torch.arange(1, self.config.max_stride + 1, device=latents.device)).float()
+        strides = (
+            inputs.strides[..., None] == torch.arange(1, self.config.max_stride + 1, device=latents.device)
+        ).float()
         action = torch.cat((inputs.buttons, strides), -1).flatten(0, 1)
         telemetry = inputs.telemetry.flatten(0, 1)
         chance = torch.cat((inputs.context_noise[..., None], inputs.noise), -1).flatten(0, 1)
-        shared = self.modulate(self.condition(torch.cat((action, telemetry, chance), -1))).unflatten(-1, (6, -1))
+        shared = self.modulate(self.condition(torch.cat((action, telemetry, chance), -1))).unflatten(
+            -1, (6, -1)
+        )
         picture = self.embed(torch.cat((latents, previous), 1)).flatten(2).transpose(1, 2)
         own = torch.stack((self.embed_action(action), self.embed_telemetry(telemetry)), 1)
         registers = torch.zeros_like(own[:, :1]).expand(-1, self.config.registers, -1)
@@ -177,5 +197,9 @@ class WorldModel(nn.Module):
     def _heads(self, x: Tensor, latents: Tensor, telemetry: Tensor) -> tuple[Tensor, Tensor]:
         x = self.norm(x)
         count = self.config.latent_tokens
-        change = self.to_latent(x[:, :count]).transpose(1, 2).unflatten(2, (self.config.rows, self.config.columns))
-        return to_sphere(latents + change.float(), dim=1), telemetry + self.to_telemetry(x[:, count + 1]).float()
+        change = (
+            self.to_latent(x[:, :count]).transpose(1, 2).unflatten(2, (self.config.rows, self.config.columns))
+        )
+        return to_sphere(latents + change.float(), dim=1), telemetry + self.to_telemetry(
+            x[:, count + 1]
+        ).float()

@@ -2,17 +2,15 @@
 
     python -m engine.training.autoencoder racing --minutes 8 --out OUT
 
-First 240x240 windows at a large batch, then whole pictures. Loss: L1 + 3 MSE + 0.5 gradient, small important things
-(the renderer's class maps) weighted; tangential noise on the latents, so that latents beside the sphere's trained points
-decode as well. Prints a line every ten seconds; writes bf16 weights at the end.
-"""
+First 240x240 windows at a large batch, then whole pictures. Loss: L1 + 3 MSE + 0.5 gradient, small important
+things (the renderer's class maps) weighted; tangential noise on the latents, so that latents beside the
+sphere's trained points decode as well. Prints a line every ten seconds; writes bf16 weights at the end."""
 
 import argparse
 import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -32,8 +30,11 @@ class Autoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = Encoder(config), Decoder(config)
 
-    def forward(self, pictures: Tensor, classes: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns loss and the plain MSE."""
+    def forward(
+        self, pictures: Tensor, classes: Tensor, noise: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns loss and the plain
+        MSE."""
         latents = perturb_on_sphere(self.encoder(pictures), sigma, noise, dim=1)
         return picture_loss(self.decoder(latents).float(), pictures, classes)
 
@@ -50,7 +51,17 @@ def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, T
     return loss, square.mean().detach()
 
 
-def train(game: str, seconds: float, out: Path, device: str, config: AutoencoderConfig, start: Path | None, small: bool, decoder_only: bool, most_noise: float) -> None:
+def train(
+    game: str,
+    seconds: float,
+    out: Path,
+    device: str,
+    config: AutoencoderConfig,
+    start: Path | None,
+    small: bool,
+    decoder_only: bool,
+    most_noise: float,
+) -> None:
     device, rank = join_ranks(device)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
@@ -87,7 +98,10 @@ def train(game: str, seconds: float, out: Path, device: str, config: Autoencoder
         if rank == 0 and time.monotonic() - said > 10:
             said = time.monotonic()
             psnr = -10 * torch.stack(losses).mean().log10()
-            print(f"{game} {training.progress:4.0%} update {training.updates} train psnr {psnr:.2f} dB whole={whole}", flush=True)
+            print(
+                f"{game} {training.progress:4.0%} update {training.updates} train psnr {psnr:.2f} dB whole={whole}",
+                flush=True,
+            )
             losses = []
             if not psnr.isfinite():
                 raise SystemExit("the loss is not finite: stopping")
@@ -106,7 +120,11 @@ def train(game: str, seconds: float, out: Path, device: str, config: Autoencoder
 @torch.no_grad()
 def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
     """PSNR on held-out seeds, overall and inside each mask."""
-    pool = FramePool(Simulation(game, 4 if small else 64, device, range(1_000_000, 1_100_000)), 8 if small else 512, stride=8)
+    pool = FramePool(
+        Simulation(game, 4 if small else 64, device, range(1_000_000, 1_100_000)),
+        8 if small else 512,
+        stride=8,
+    )
     for _ in range(2 if small else 8):
         pool.refresh()
     squares, masks = [], {name: [] for name in pool.simulation.spec.masks}  # type: ignore[var-annotated]
@@ -124,17 +142,33 @@ def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("game", choices=("racing", "platformer"))
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--start", type=Path, help="go on from these weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--decoder-only", action="store_true", help="leave the encoder, and so the latents, as they are")
-    parser.add_argument("--noise", type=float, default=0.2, help="largest noise on the latents before decoding")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="leave the encoder, and so the latents, as they are"
+    )
+    parser.add_argument(
+        "--noise", type=float, default=0.2, help="largest noise on the latents before decoding"
+    )
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    train(args.game, args.minutes * 60, args.out, args.device, AutoencoderConfig(), args.start, args.small, args.decoder_only, args.noise)
+    train(
+        args.game,
+        args.minutes * 60,
+        args.out,
+        args.device,
+        AutoencoderConfig(),
+        args.start,
+        args.small,
+        args.decoder_only,
+        args.noise,
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Training data straight from the simulators, on the GPU: nothing is stored, nothing waits.
 
-`Simulation` runs a batch of worlds under scripted drivers; `FramePool` keeps rendered pictures for the autoencoder,
-`ClipBank` latents of consecutive steps for the world model. Both are refreshed all the time, so no batch is seen for long.
-"""
+`Simulation` runs a batch of worlds under scripted drivers; `FramePool` keeps rendered pictures for the
+autoencoder, `ClipBank` latents of consecutive steps for the world model. Both are refreshed all the time, so
+no batch is seen for long."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,12 @@ LIFETIME_FRAMES = (240, 2400)
 
 
 class Simulation:
-    """B worlds of one game and the drivers that play them, on `device`; seeds are drawn from `seeds`, in order."""
+    """B worlds of one game and the drivers that play them, on `device`; seeds are drawn from `seeds`, in
+    order."""
 
-    def __init__(self, game: str, batch: int, device: str, seeds: range = TRAIN_SEEDS, offset: int = 0) -> None:
+    def __init__(
+        self, game: str, batch: int, device: str, seeds: range = TRAIN_SEEDS, offset: int = 0
+    ) -> None:
         self.spec, self.batch, self.device = GAMES[game], batch, device
         self.seeds, self.next_seed = seeds, offset
         self.module = simulator(game)
@@ -32,8 +35,8 @@ class Simulation:
         self.bits = torch.tensor([int(b) for b in self.spec.buttons], device=device)
 
     def advance(self, strides: Tensor, max_stride: int) -> Tensor:
-        """Each world by its own number of frames, int64 [B] in 0..max_stride. Returns the share of those frames each
-        button was held, float32 [B, N]."""
+        """Each world by its own number of frames, int64 [B] in 0..max_stride. Returns the share of those
+        frames each button was held, float32 [B, N]."""
         held = torch.zeros(self.batch, len(self.bits), device=self.device)
         for frame in range(max_stride):
             active = frame < strides
@@ -60,7 +63,8 @@ class Simulation:
 
 
 class FramePool:
-    """P rendered pictures and their class maps, uint8 [P, 480, 720, 3] and [P, 480, 720]; `refresh` replaces B of them."""
+    """P rendered pictures and their class maps, uint8 [P, 480, 720, 3] and [P, 480, 720]; `refresh` replaces
+    B of them."""
 
     def __init__(self, simulation: Simulation, size: int, stride: int = 8) -> None:
         self.simulation, self.stride = simulation, stride
@@ -81,19 +85,23 @@ class FramePool:
         self.filled = min(self.filled + sim.batch, len(self.pictures))
 
     def sample(self, count: int, height: int = 480, width: int = 720) -> tuple[Tensor, Tensor]:
-        """Random windows: float [count, 3, height, width] in 0..1 and class maps uint8 [count, height, width]."""
+        """Random windows: float [count, 3, height, width] in 0..1 and class maps uint8 [count, height,
+        width]."""
         device = self.pictures.device
         which = torch.randint(self.filled, (count, 1, 1), device=device)
-        ys = torch.randint(480 - height + 1, (count, 1, 1), device=device) + torch.arange(height, device=device)[:, None]
+        ys = (
+            torch.randint(480 - height + 1, (count, 1, 1), device=device)
+            + torch.arange(height, device=device)[:, None]
+        )
         xs = torch.randint(720 - width + 1, (count, 1, 1), device=device) + torch.arange(width, device=device)
         return from_bytes(self.pictures[which, ys, xs]), self.classes[which, ys, xs]
 
 
 @dataclass(frozen=True)
 class Clips:
-    """B clips of T + 2 consecutive steps. latents [B, T+2, C, 10, 15]; step t's conditions, on the way from latent t to
-    t + 1, are buttons[:, t + 1], strides[:, t + 1]; telemetry [B, T+2, F] scaled; weights [B, T+2, 10, 15], larger where small
-    important things are."""
+    """B clips of T + 2 consecutive steps. latents [B, T+2, C, 10, 15]; step t's conditions, on the way from
+    latent t to t + 1, are buttons[:, t + 1], strides[:, t + 1]; telemetry [B, T+2, F] scaled; weights [B,
+    T+2, 10, 15], larger where small important things are."""
 
     latents: Tensor
     buttons: Tensor
@@ -103,12 +111,15 @@ class Clips:
 
 
 class ClipBank:
-    """A ring of the last `length` steps of B worlds as latents; clips are windows of it that cross no restart.
+    """A ring of the last `length` steps of B worlds as latents; clips are windows of it that cross no
+    restart.
 
-    strides are drawn from `strides`, mixed within clips; a third of the time a world keeps one stride for a while.
-    """
+    strides are drawn from `strides`, mixed within clips; a third of the time a world keeps one stride for a
+    while."""
 
-    def __init__(self, simulation: Simulation, encoder: Encoder, channels: int, length: int, max_stride: int = 8) -> None:
+    def __init__(
+        self, simulation: Simulation, encoder: Encoder, channels: int, length: int, max_stride: int = 8
+    ) -> None:
         sim = self.simulation = simulation
         self.encoder, self.length, self.max_stride = encoder, length, max_stride
         self.scale = TelemetryScale(sim.spec.telemetry)
@@ -154,13 +165,19 @@ class ClipBank:
         best = broken.to(torch.int8).argsort(stable=True)[:count]
         at = (worlds[best, None], slots[best])
         return Clips(
-            self.latents[at].float(), self.buttons[at], self.strides[at].float(), self.telemetry[at], self.weights[at]
+            self.latents[at].float(),
+            self.buttons[at],
+            self.strides[at].float(),
+            self.telemetry[at],
+            self.weights[at],
         )
 
     def _strides(self) -> Tensor:
         device, batch = self.latents.device, self.simulation.batch
         change = torch.rand(batch, device=device) < 0.05
-        self.habit = torch.where(change, torch.randint(1, self.max_stride + 1, (batch,), device=device), self.habit)
+        self.habit = torch.where(
+            change, torch.randint(1, self.max_stride + 1, (batch,), device=device), self.habit
+        )
         free = torch.randint(1, self.max_stride + 1, (batch,), device=device)
         return torch.where(torch.rand(batch, device=device) < 0.35, free, self.habit)
 
@@ -171,6 +188,7 @@ def encode_all(encoder: Encoder, pictures: Tensor, at_once: int = 64) -> Tensor:
 
 
 def token_weights(classes: Tensor) -> Tensor:
-    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1, up to 5 where a token is full of small important things."""
+    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1, up to 5 where a token is full of small important
+    things."""
     important = (classes > 0).float().unflatten(2, (15, 48)).unflatten(1, (10, 48)).mean((2, 4))
     return 1 + 4 * (important * 4).clamp(max=1)

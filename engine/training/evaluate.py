@@ -2,9 +2,9 @@
 
     python -m engine.training.evaluate racing --seeds 1000000:1000008 --stride 4 --json [--report OUT]
 
-Each seed is played by a scripted driver; the simulator's pictures are the truth. The models are those that `play` would use
-(same backend, decoder, weights), with one random vector stream of a fixed seed. EVALUATION.md defines every figure.
-"""
+Each seed is played by a scripted driver; the simulator's pictures are the truth. The models are those that
+`play` would use (same backend, decoder, weights), with one random vector stream of a fixed seed.
+EVALUATION.md defines every figure."""
 
 import argparse
 import json
@@ -31,8 +31,8 @@ WARM_UP_FRAMES = 240
 
 @dataclass(frozen=True)
 class TrueClip:
-    """One seed's truth at step boundaries. pictures uint8 [T, 480, 720, 3], classes uint8 [T, 480, 720], buttons [T, N]
-    share held in the step that led there, telemetry [T, F] in units."""
+    """One seed's truth at step boundaries. pictures uint8 [T, 480, 720, 3], classes uint8 [T, 480, 720],
+    buttons [T, N] share held in the step that led there, telemetry [T, F] in units."""
 
     pictures: np.ndarray
     classes: np.ndarray
@@ -88,7 +88,10 @@ class Evaluation:
         true, ceiling = as_float(clip.pictures), self._decoded(latents)
         self._reconstruction(true, ceiling, clip.classes)
         opening = Opening(
-            latents[:CONTEXT_STEPS], clip.buttons[:CONTEXT_STEPS], np.full(CONTEXT_STEPS, self.stride), clip.telemetry[:CONTEXT_STEPS]
+            latents[:CONTEXT_STEPS],
+            clip.buttons[:CONTEXT_STEPS],
+            np.full(CONTEXT_STEPS, self.stride),
+            clip.telemetry[:CONTEXT_STEPS],
         )
         expected = self.world.open(opening, noise_seed=0)
         self._next_step(true, expected)
@@ -103,7 +106,9 @@ class Evaluation:
     def _reconstruction(self, true: Tensor, ceiling: Tensor, classes: np.ndarray) -> None:
         self.figures.add("autoencoder", measures.psnr(ceiling, true))
         for k, name in enumerate(GAMES[self.game].masks, start=1):
-            self.figures.add(f"mask {name}", measures.masked_psnr(ceiling, true, torch.from_numpy(classes == k)))
+            self.figures.add(
+                f"mask {name}", measures.masked_psnr(ceiling, true, torch.from_numpy(classes == k))
+            )
 
     def _next_step(self, true: Tensor, expected: np.ndarray) -> None:
         """From true latents, the later half of the context, where the past is long enough."""
@@ -124,7 +129,9 @@ class Evaluation:
             self.figures.add(f"hold {n}", measures.psnr(hold[None], true[at : at + 1]))
             self.figures.add(f"ceiling {n}", measures.psnr(ceiling[at : at + 1], true[at : at + 1]))
             for i, name in enumerate(names):
-                self.figures.add(f"telemetry {name} {n}", abs(float(steps[n - 1].telemetry[i] - clip.telemetry[at, i])))
+                self.figures.add(
+                    f"telemetry {name} {n}", abs(float(steps[n - 1].telemetry[i] - clip.telemetry[at, i]))
+                )
         self.figures.add("sharp dream", measures.gradient_energy(dream[-1:]))
         self.figures.add("sharp true", measures.gradient_energy(true[-1:]))
         return pictures
@@ -165,9 +172,12 @@ def as_json(game: str, seeds: range, stride: int, backend: Backend, figures: Fig
         "rollout_psnr_db": {str(n): mean(f"rollout {n}") for n in ROLLOUT_STEPS},
         "hold_psnr_db": {str(n): mean(f"hold {n}") for n in ROLLOUT_STEPS},
         "ceiling_psnr_db": {str(n): mean(f"ceiling {n}") for n in ROLLOUT_STEPS},
-        "sharpness_ratio": {seconds: round(sharp_dream / sharp_true, 3) if sharp_dream and sharp_true else None},
+        "sharpness_ratio": {
+            seconds: round(sharp_dream / sharp_true, 3) if sharp_dream and sharp_true else None
+        },
         "telemetry_error": {
-            f.name: {str(n): mean(f"telemetry {f.name} {n}") for n in (1, ROLLOUT_STEPS[-1])} for f in GAMES[game].telemetry
+            f.name: {str(n): mean(f"telemetry {f.name} {n}") for n in (1, ROLLOUT_STEPS[-1])}
+            for f in GAMES[game].telemetry
         },
         "action_accuracy": None,
         "action_accuracy_ratio_min": None,
@@ -194,7 +204,9 @@ def parse_seeds(text: str) -> range:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="dreamcade evaluate", description=__doc__.splitlines()[0])
     parser.add_argument("game", choices=tuple(GAMES))
-    parser.add_argument("--seeds", type=parse_seeds, default=range(1_000_000, 1_000_008), help="A:B, B not included")
+    parser.add_argument(
+        "--seeds", type=parse_seeds, default=range(1_000_000, 1_000_008), help="A:B, B not included"
+    )
     parser.add_argument("--stride", type=int, default=4, choices=range(1, 9))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--weights", help="a directory instead of the shipped weights")
@@ -202,7 +214,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()
     try:
-        backend = load_backend(args.game, device=args.device, roles=("world", "decoder", "encoder"), weights=args.weights)
+        backend = load_backend(
+            args.game, device=args.device, roles=("world", "decoder", "encoder"), weights=args.weights
+        )
         evaluation = Evaluation(args.game, backend, args.stride)
     except WeightsError as error:
         raise SystemExit(f"dreamcade: error: {error}") from None

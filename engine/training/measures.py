@@ -1,4 +1,5 @@
-"""How pictures are compared. All take float pictures [B, 3, H, W] in 0..1 and give one value per picture, [B]."""
+"""How pictures are compared. All take float pictures [B, 3, H, W] in 0..1 and give one value per picture,
+[B]."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ def masked_psnr(made: Tensor, true: Tensor, mask: Tensor) -> float:
 
 
 def ssim(made: Tensor, true: Tensor) -> Tensor:
-    """Structural similarity (Wang et al., 2004): 11x11 Gaussian window of sigma 1.5, on the channels' mean."""
+    """Structural similarity (Wang et al., 2004): 11x11 Gaussian window of sigma 1.5, on the channels'
+    mean."""
     x, y = made.mean(1, keepdim=True), true.mean(1, keepdim=True)
     offsets = torch.arange(11, device=x.device) - 5.0
     line = torch.exp(-offsets.square() / (2 * 1.5**2))

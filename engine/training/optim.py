@@ -1,8 +1,7 @@
 """The optimiser both stages share: Muon on matrices, AdamW on the rest, an average of the weights, a clock.
 
-Muon (Jordan et al., 2024) orthogonalises each matrix's momentum. torch.optim.Muon does one matrix at a time; here all
-matrices of one shape are one batch, which at our sizes saves a fifth of an update.
-"""
+Muon (Jordan et al., 2024) orthogonalises each matrix's momentum. torch.optim.Muon does one matrix at a time;
+here all matrices of one shape are one batch, which at our sizes saves a fifth of an update."""
 
 import os
 import time
@@ -25,11 +24,14 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for 2-D parameters, batched by shape. lr is per root-mean-square element, as for AdamW times 0.2."""
+    """Muon for 2-D parameters, batched by shape. lr is per root-mean-square element, as for AdamW times
+    0.2."""
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01) -> None:
+    def __init__(
+        self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        self.by_shape: dict[torch.Size, list[nn.Parameter]] = {}
+        self.by_shape: dict[torch.Size, list[Tensor]] = {}
         for parameter in parameters:
             self.by_shape.setdefault(parameter.shape, []).append(parameter)
 
@@ -37,7 +39,7 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure=None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
         for shape, parameters in self.by_shape.items():
-            gradients = [p.grad for p in parameters]
+            gradients = [p.grad for p in parameters if p.grad is not None]
             moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
             torch._foreach_lerp_(moments, gradients, 1 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, moments, group["momentum"])
@@ -47,7 +49,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def join_ranks(device: str) -> tuple[str, int]:
-    """Under torchrun joins the other ranks, each with its own GPU, worlds and batches. Returns device and rank."""
+    """Under torchrun joins the other ranks, each with its own GPU, worlds and batches. Returns device and
+    rank."""
     rank = int(os.environ.get("RANK", "0"))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         if device == "cuda":
@@ -59,20 +62,31 @@ def join_ranks(device: str) -> tuple[str, int]:
 class Training:
     """A model's optimisers, learning rate by the clock, and the moving average that is kept.
 
-    The rate warms up for `warmup` updates, stays, and falls linearly to a tenth over the last `cooldown` of the time.
-    With several ranks gradients are averaged, and rank 0's clock and weights are everybody's.
-    """
+    The rate warms up for `warmup` updates, stays, and falls linearly to a tenth over the last `cooldown` of
+    the time. With several ranks gradients are averaged, and rank 0's clock and weights are everybody's."""
 
-    def __init__(self, model: nn.Module, seconds: float, lr: float, muon_lr: float | None, warmup: int = 200, cooldown: float = 0.4):
+    def __init__(
+        self,
+        model: nn.Module,
+        seconds: float,
+        lr: float,
+        muon_lr: float | None,
+        warmup: int = 200,
+        cooldown: float = 0.4,
+    ):
         self.model, self.seconds, self.warmup, self.cooldown = model, seconds, warmup, cooldown
         self.started = time.monotonic()
         self.updates = 0
-        inside = [p for n, p in model.named_parameters() if p.ndim == 2 and "blocks." in n and "modulation" not in n]
+        inside = [
+            p for n, p in model.named_parameters() if p.ndim == 2 and "blocks." in n and "modulation" not in n
+        ]
         matrices = inside if muon_lr else []
         chosen = {id(p) for p in matrices}
         rest = [p for p in model.parameters() if id(p) not in chosen]
         fused = next(model.parameters()).is_cuda
-        self.optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)]
+        self.optimisers: list[torch.optim.Optimizer] = [
+            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
+        ]
         if muon_lr:
             self.optimisers.append(Muon(matrices, lr=muon_lr))
         self.base = [o.param_groups[0]["lr"] for o in self.optimisers]
@@ -83,12 +97,15 @@ class Training:
 
     @torch.no_grad()
     def _agree(self) -> None:
-        """Share of the time used, and the weights (whose sums may differ in the last bit): those of rank 0."""
+        """Share of the time used, and the weights (whose sums may differ in the last bit): those of rank
+        0."""
         self.progress = min(1.0, (time.monotonic() - self.started) / self.seconds)
         if not self.several:
             return
         parameters = list(self.model.parameters())
-        flat = torch.cat([torch.tensor([self.progress], device=parameters[0].device), *(p.flatten() for p in parameters)])
+        flat = torch.cat(
+            [torch.tensor([self.progress], device=parameters[0].device), *(p.flatten() for p in parameters)]
+        )
         dist.broadcast(flat, 0)
         self.progress = float(flat[0])
         for parameter, part in zip(parameters, flat[1:].split([p.numel() for p in parameters])):
@@ -108,13 +125,15 @@ class Training:
         if self.several:
             self._average_gradients(parameters)
         torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
-        factor = min(1.0, (self.updates + 1) / self.warmup) * min(1.0, 0.1 + 0.9 * (1 - self.progress) / self.cooldown)
+        factor = min(1.0, (self.updates + 1) / self.warmup) * min(
+            1.0, 0.1 + 0.9 * (1 - self.progress) / self.cooldown
+        )
         for optimiser, base in zip(self.optimisers, self.base):
             optimiser.param_groups[0]["lr"] = base * factor
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         decay = min(0.999, (self.updates + 1) / (self.updates + 20))
-        torch._foreach_lerp_(self.average, parameters, 1 - decay)
+        torch._foreach_lerp_(self.average, list[Tensor](parameters), 1 - decay)
         self.updates += 1
         if self.updates % 20 == 0:
             self._agree()

@@ -1,10 +1,10 @@
-"""Stage `pack`: trained bf16 weights -> int8 files, checksums and config.json, as assets/weights/<game> holds them.
+"""Stage `pack`: trained bf16 weights -> int8 files, checksums and config.json, as assets/weights/<game> holds
+them.
 
     python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
 
-Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1. What is not there is
-taken from the target, so that one stage can be renewed alone.
-"""
+Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1. What is
+not there is taken from the target, so that one stage can be renewed alone."""
 
 import argparse
 import json
@@ -35,11 +35,15 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--source", type=Path, default=Path("out"))
     parser.add_argument("--target", type=Path)
-    parser.add_argument("--facts", type=Path, help="JSON object for the config's `training`: commands, minutes, figures")
+    parser.add_argument(
+        "--facts", type=Path, help="JSON object for the config's `training`: commands, minutes, figures"
+    )
     args = parser.parse_args()
     target = args.target or SHIPPED / args.game
     facts = json.loads(args.facts.read_text()) if args.facts else {}

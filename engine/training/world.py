@@ -1,13 +1,14 @@
 """Stage `world`: the encoder's latents of live simulation -> the world model.
 
-    python -m engine.training.world racing --autoencoder OUT/racing-autoencoder.safetensors --minutes 9 --out OUT
+    python -m engine.training.world racing --autoencoder OUT/racing-autoencoder.safetensors --minutes 9 --out
+    OUT
 
-Clips of mixed strides. Each latent goes in with tangential noise of a level the model is told. Objective: the energy
-score over tokens, and over 3x3 neighbourhoods of tokens, of two samples that differ in the random vector (a proper score:
-2506.10772); for the first part of the time one sample, which is the same score without its spread term and twice as many
-clips. In the later part the model sees its own outputs: some passes without gradient replace the latents it is given by those
-it predicted, at all positions at once, so that after k passes a position carries the errors of a k-step rollout.
-"""
+Clips of mixed strides. Each latent goes in with tangential noise of a level the model is told. Objective: the
+energy score over tokens, and over 3x3 neighbourhoods of tokens, of two samples that differ in the random
+vector (a proper score: 2506.10772); for the first part of the time one sample, which is the same score
+without its spread term and twice as many clips. In the later part the model sees its own outputs: some passes
+without gradient replace the latents it is given by those it predicted, at all positions at once, so that
+after k passes a position carries the errors of a k-step rollout."""
 
 import argparse
 import random
@@ -36,8 +37,8 @@ CONTEXT_NOISE = 0.5
 def energy_score(samples: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
     """samples [K, B, T, C, H, W], K = 1 or 2; truth [B, T, C, H, W]; weights [B, T, H, W].
 
-    mean_k |x_k - y| - 0.5 |x_1 - x_2|, |.| per token and per 3x3 neighbourhood; a mean over channels inside the root.
-    """
+    mean_k |x_k - y| - 0.5 |x_1 - x_2|, |.| per token and per 3x3 neighbourhood; a mean over channels inside
+    the root."""
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
         square = (a - b).square().mean(-3)
@@ -57,7 +58,8 @@ class Batches:
         self.config, self.device = config, device
 
     def inputs(self, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:
-        """Conditions for steps 0..T-1, a new random vector each. telemetry [B, T, F], level [B] context noise."""
+        """Conditions for steps 0..T-1, a new random vector each. telemetry [B, T, F], level [B] context
+        noise."""
         batch, steps = telemetry.shape[:2]
         return Inputs(
             buttons=clips.buttons[:, 2:],
@@ -72,9 +74,11 @@ class Batches:
 
 
 @torch.no_grad()
-def own_past(model, batches: Batches, clips: Clips, level: Tensor, passes: int, device: str) -> tuple[Tensor, Tensor]:
-    """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F] as the model itself would have made them,
-    true up to a random step of each clip. passes: the depth of rollout whose errors they carry."""
+def own_past(
+    model, batches: Batches, clips: Clips, level: Tensor, passes: int, device: str
+) -> tuple[Tensor, Tensor]:
+    """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F] as the model itself would have made
+    them, true up to a random step of each clip. passes: the depth of rollout whose errors they carry."""
     truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
     latents, told = truth, telemetry
     steps = truth.shape[1] - 1
@@ -141,7 +145,9 @@ def train(args: argparse.Namespace) -> None:
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             made, read = run(given[:, 1:], given[:, :-1], batches.inputs(clips, told, level))
         true = rows // samples
-        score = energy_score(made.unflatten(0, (samples, true)), clips.latents[:true, 2:], clips.weights[:true, 2:])
+        score = energy_score(
+            made.unflatten(0, (samples, true)), clips.latents[:true, 2:], clips.weights[:true, 2:]
+        )
         telemetry = (read - clips.telemetry[:, 2:]).square().clamp(max=4).mean()
         (score + TELEMETRY_WEIGHT * telemetry).backward()
         training.apply()
@@ -181,8 +187,17 @@ def save(out: Path, game: str, training: Training) -> None:
 
 
 @torch.no_grad()
-def check(game: str, model: WorldModel, training: Training, autoencoder: Autoencoder, config: WorldConfig, device: str, small: bool):
-    """Held-out seeds, stride 4, the averaged weights: PSNR of the next step and of rollouts beside hold, and sharpness."""
+def check(
+    game: str,
+    model: WorldModel,
+    training: Training,
+    autoencoder: Autoencoder,
+    config: WorldConfig,
+    device: str,
+    small: bool,
+):
+    """Held-out seeds, stride 4, the averaged weights: PSNR of the next step and of rollouts beside hold, and
+    sharpness."""
     kept = WorldModel(config).to(device).eval()
     kept.load_state_dict({k: v.float() for k, v in training.averaged().items()})
     worlds, context, ahead = (4, 4, 3) if small else (32, 16, 15)
@@ -195,10 +210,12 @@ def check(game: str, model: WorldModel, training: Training, autoencoder: Autoenc
     pictures = []
     for t in range(context + ahead + 2):
         bank.advance()
-        pictures += [simulation.world.render()] if t in (context, context + 1, context + 1 + 3, context + ahead) else []
-    clips = Clips(
-        bank.latents.float(), bank.buttons, bank.strides.float(), bank.telemetry, bank.weights
-    )
+        pictures += (
+            [simulation.world.render()]
+            if t in (context, context + 1, context + 1 + 3, context + ahead)
+            else []
+        )
+    clips = Clips(bank.latents.float(), bank.buttons, bank.strides.float(), bank.telemetry, bank.weights)
     latents, told = clips.latents[:, : context + 1], clips.telemetry[:, 1 : context + 1]
     made_at = {}
     batches = Batches(config, device)
@@ -231,11 +248,15 @@ def decode(decoder: Decoder, latents: Tensor) -> Tensor:
 
 def gradient(pictures: Tensor) -> Tensor:
     """Mean squared difference of neighbouring pixels: how sharp a picture is."""
-    return (pictures[..., 1:] - pictures[..., :-1]).square().mean() + (pictures[..., 1:, :] - pictures[..., :-1, :]).square().mean()
+    return (pictures[..., 1:] - pictures[..., :-1]).square().mean() + (
+        pictures[..., 1:, :] - pictures[..., :-1, :]
+    ).square().mean()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--autoencoder", type=Path, required=True)
     parser.add_argument("--start", type=Path, nargs="*", help="go on from these world weights")
@@ -243,11 +264,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--muon-lr", type=float, default=2e-3)
-    parser.add_argument("--rows", type=int, default=48, help="rows of a batch: clips, or half as many with two samples each")
+    parser.add_argument(
+        "--rows", type=int, default=48, help="rows of a batch: clips, or half as many with two samples each"
+    )
     parser.add_argument("--steps", type=int, default=20, help="steps in a clip")
     parser.add_argument("--refresh", type=int, default=20, help="updates between steps of the simulation")
-    parser.add_argument("--two-from", type=float, default=0.35, help="share of the time after which two samples are scored")
-    parser.add_argument("--own-from", type=float, default=0.5, help="share of the time after which its own outputs are seen")
+    parser.add_argument(
+        "--two-from", type=float, default=0.35, help="share of the time after which two samples are scored"
+    )
+    parser.add_argument(
+        "--own-from", type=float, default=0.5, help="share of the time after which its own outputs are seen"
+    )
     parser.add_argument("--seed-offset", type=int, default=200_000, help="first training seed")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     train(parser.parse_args())

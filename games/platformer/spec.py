@@ -21,22 +21,58 @@ SPEC = GameSpec(
         "JUMP": ("up", "w", "space"),
     },
     telemetry=(
-        TelemetryField("x", "tiles", "count", -0.2, 0.2, "distance run from the level's start; grows over levels"),
-        TelemetryField("y", "tiles", "value", -2.0, 12.0, "height of the hero's feet above the level's floor line"),
+        TelemetryField(
+            "x", "tiles", "count", -0.2, 0.2, "distance run from the level's start; grows over levels"
+        ),
+        TelemetryField(
+            "y", "tiles", "value", -2.0, 12.0, "height of the hero's feet above the level's floor line"
+        ),
         TelemetryField("vx", "tiles/s", "value", -12.0, 12.0, "right positive"),
         TelemetryField("vy", "tiles/s", "value", -20.0, 20.0, "up positive"),
         TelemetryField("grounded", "", "flag", 0.0, 1.0, "stands on a tile or platform"),
         TelemetryField("alive", "", "flag", 0.0, 1.0, "0 while the death animation plays"),
         TelemetryField("progress", "", "value", 0.0, 1.0, "share of the level's length passed"),
-        TelemetryField("gap_ahead", "tiles", "value", 0.0, 10.0, "to the near edge of the next pit in the facing direction; 10 when none"),
-        TelemetryField("gap_width", "tiles", "value", 0.0, 10.0, "of that pit, to where one can stand next; 0 when none"),
-        TelemetryField("wall_ahead", "tiles", "value", 0.0, 10.0, "to the next step up in the facing direction; 10 when none"),
+        TelemetryField(
+            "gap_ahead",
+            "tiles",
+            "value",
+            0.0,
+            10.0,
+            "to the near edge of the next pit in the facing direction; 10 when none",
+        ),
+        TelemetryField(
+            "gap_width", "tiles", "value", 0.0, 10.0, "of that pit, to where one can stand next; 0 when none"
+        ),
+        TelemetryField(
+            "wall_ahead",
+            "tiles",
+            "value",
+            0.0,
+            10.0,
+            "to the next step up in the facing direction; 10 when none",
+        ),
         TelemetryField("wall_height", "tiles", "value", 0.0, 6.0, "of that step up; 0 when none"),
-        TelemetryField("enemy_ahead", "tiles", "value", 0.0, 10.0, "to the next enemy in the facing direction; 10 when none"),
-        TelemetryField("enemy_height", "tiles", "value", -5.0, 5.0, "that enemy's feet above the hero's; 0 when none"),
+        TelemetryField(
+            "enemy_ahead",
+            "tiles",
+            "value",
+            0.0,
+            10.0,
+            "to the next enemy in the facing direction; 10 when none",
+        ),
+        TelemetryField(
+            "enemy_height", "tiles", "value", -5.0, 5.0, "that enemy's feet above the hero's; 0 when none"
+        ),
         TelemetryField("enemy_spiked", "", "flag", 0.0, 1.0, "that enemy cannot be stomped"),
         TelemetryField("coins", "coins", "event", -1.0, 1.0, "collected so far"),
-        TelemetryField("lives", "lives", "event", -1.0, 1.0, "left; a fall or a touch costs one, none left restarts the first level"),
+        TelemetryField(
+            "lives",
+            "lives",
+            "event",
+            -1.0,
+            1.0,
+            "left; a fall or a touch costs one, none left restarts the first level",
+        ),
         TelemetryField("level", "levels", "event", -1.0, 1.0, "finished so far"),
     ),
     looks=("meadow", "cavern", "city"),

@@ -24,14 +24,31 @@ SPEC = GameSpec(
     },
     telemetry=(
         TelemetryField("speed", "m/s", "value", -10.0, 70.0, "along the car; negative when reversing"),
-        TelemetryField("lateral", "half road widths", "value", -3.0, 3.0, "offset from the centre line, right positive"),
-        TelemetryField("heading_error", "rad", "value", -3.2, 3.2, "car's heading minus the road's, right positive"),
-        TelemetryField("curvature_near", "1/m", "value", -0.05, 0.05, "of the road 15 m ahead, right positive"),
+        TelemetryField(
+            "lateral", "half road widths", "value", -3.0, 3.0, "offset from the centre line, right positive"
+        ),
+        TelemetryField(
+            "heading_error", "rad", "value", -3.2, 3.2, "car's heading minus the road's, right positive"
+        ),
+        TelemetryField(
+            "curvature_near", "1/m", "value", -0.05, 0.05, "of the road 15 m ahead, right positive"
+        ),
         TelemetryField("curvature_mid", "1/m", "value", -0.05, 0.05, "of the road 40 m ahead"),
         TelemetryField("curvature_far", "1/m", "value", -0.05, 0.05, "of the road 80 m ahead"),
-        TelemetryField("rival_gap", "m", "value", 0.0, 60.0, "to the nearest rival ahead; 60 when there is none nearer"),
-        TelemetryField("rival_lateral", "half road widths", "value", -3.0, 3.0, "that rival's offset minus the car's; 0 when none"),
-        TelemetryField("progress", "laps", "count", -0.001, 0.001, "distance along the track, in laps since the start"),
+        TelemetryField(
+            "rival_gap", "m", "value", 0.0, 60.0, "to the nearest rival ahead; 60 when there is none nearer"
+        ),
+        TelemetryField(
+            "rival_lateral",
+            "half road widths",
+            "value",
+            -3.0,
+            3.0,
+            "that rival's offset minus the car's; 0 when none",
+        ),
+        TelemetryField(
+            "progress", "laps", "count", -0.001, 0.001, "distance along the track, in laps since the start"
+        ),
         TelemetryField("lap", "laps", "event", -1.0, 1.0, "full laps completed"),
         TelemetryField("off_road", "", "flag", 0.0, 1.0, "at least half the car is on the grass or sand"),
         TelemetryField("collision", "", "flag", 0.0, 1.0, "touched a rival within the last 0.25 s"),
