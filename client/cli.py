@@ -164,6 +164,12 @@ def bench(context: typer.Context) -> int:
 
 
 @app.command(context_settings=_PASS_ON)
+def plan(context: typer.Context) -> int:
+    """Share out accelerators between world and decoder: plan --gpus N [options]. Needs no GPU."""
+    return _run_engine("engine.plan", context.args)
+
+
+@app.command(context_settings=_PASS_ON)
 def train(context: typer.Context) -> int:
     """Train a part of the model: train GAME STAGE [options]."""
     game = _first(context.args, "game", tuple(GAMES))

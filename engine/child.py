@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from engine.lifeline import Beat, Ending, Failed, Listening, read_status, write_line
+from engine.lifeline import LOADING_S, Beat, Ending, Failed, Listening, read_status, write_line
 
 Report = Beat | Failed | Listening
 
@@ -30,7 +30,7 @@ class Child:
         self, name: str, arguments: list[str], environment: dict[str, str], pass_fds: tuple[int, ...] = ()
     ):
         self.name = name
-        self.loading = True
+        self.patience_s = LOADING_S
         self.heard_s = time.monotonic()
         self._command = [sys.executable, "-m", *arguments, "--parent", str(os.getpid())]
         # A process group of its own: Ctrl-C in the terminal is the supervisor's to answer.

@@ -127,7 +127,7 @@ class LagChooser:
     Fed with each true frame's lateness: from its index on the game clock to its picture, in frames.
     """
 
-    TOLERANCE = 0.25  # frames of lateness nobody sees
+    TOLERANCE = 0.75  # frames; the presentation keeps a true frame's place for a little more than this
 
     def __init__(self, first: int = 0) -> None:
         self.lag = min(first, MAX_LAG)

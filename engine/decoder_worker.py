@@ -45,6 +45,7 @@ class _Picture:
 
 class DecoderRole:
     name = "decoder"
+    rarely_s = 0.0
 
     def __init__(self, models: ModelsAtHand, link: LatentReceiver, send: SendFrame, report: Report) -> None:
         self._models, self._link, self._send, self._report = models, link, send, report

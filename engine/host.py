@@ -18,7 +18,7 @@ from engine.inner import (
     Stop,
     ToRank,
 )
-from engine.lifeline import BEAT_S, Lifeline
+from engine.lifeline import BEAT_S, LOADING_S, PATIENCE_S, Lifeline
 from engine.protocol import Frame
 
 ROLES = {"dream": ("decoder", "world"), "reference": ("simulator",)}
@@ -26,8 +26,14 @@ ROLES = {"dream": ("decoder", "world"), "reference": ("simulator",)}
 costs)."""
 
 
+_FRAMES_HUNG = 20  # a role that needs this many times its usual time hangs, if that is more than PATIENCE_S
+_SMOOTHING = 0.1  # weight of the newest step's time
+
+
 class Role(Protocol):
     name: str
+    rarely_s: float
+    """What one of its steps may take now and then, for a known reason; 0 when they are all alike."""
 
     def open(self, start: Start) -> Opened: ...
     def begin(self, begin: Begin, now_s: float) -> None: ...
@@ -47,6 +53,7 @@ class Host:
         self._active: list[Role] = []
         self._playing = False
         self._stepped_world = False
+        self._usual_s: dict[str, float] = {}  # role -> time of a step
 
     def run(self) -> None:
         self._line.send(Joined(roles=[role.name for role in self._roles]))
@@ -67,7 +74,10 @@ class Host:
         if self._stepped_world and role.name == "world" and getattr(due[-1], "owes_true_frame", False):
             role = due[-1]
         self._stepped_world = role.name == "world"
+        usual_s = self._usual_s.get(role.name, 0.0)
+        self._lifeline.beat(max(PATIENCE_S, _FRAMES_HUNG * usual_s, role.rarely_s))
         role.step(now_s)
+        self._usual_s[role.name] = usual_s + _SMOOTHING * (time.monotonic() - now_s - usual_s)
 
     def close(self) -> None:
         for role in self._roles:
@@ -120,7 +130,7 @@ class Reporter:
         self.session = 0
 
     def progress(self, stage: str, fraction: float) -> None:
-        self._lifeline.beat(loading=True)
+        self._lifeline.beat(LOADING_S)
         self._line.send(Progress(session=self.session, stage=stage, fraction=fraction))
 
     def frame(self, frame: Frame, pixels: np.ndarray) -> bool:

@@ -36,8 +36,6 @@ from engine.placement import (
 )
 from games import GAMES
 
-HUNG_S = 2.0  # without a sign of life after loading; more than 20 frames
-START_S = 300.0  # the same while loading: models compile
 _STOP_S = 1.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
 
@@ -82,8 +80,8 @@ class Supervisor:
             return self._hung()
         event.child.heard_s = time.monotonic()
         match event.report:
-            case Beat(loading):
-                event.child.loading = loading
+            case Beat(patience_s):
+                event.child.patience_s = patience_s
             case Listening(address):
                 print(f"dreamcade: listening on {address}", flush=True)
             case Failed() as failed:
@@ -105,11 +103,10 @@ class Supervisor:
         for child in self._children:
             if slept:
                 child.heard_s = now_s
-            limit_s = START_S if child.loading else HUNG_S
-            if now_s - child.heard_s > limit_s:
+            if now_s - child.heard_s > child.patience_s:
                 child.process.kill()
-                reason = f"the {title(child.name)} stopped answering for {limit_s:.0f} s and was killed"
-                return Ending(child.name, reason, 1)
+                silent = f"stopped answering for {child.patience_s:.0f} s and was killed"
+                return Ending(child.name, f"the {title(child.name)} {silent}; start the engine again", 1)
         return None
 
     # -- starting -------------------------------------------------------------------------------------

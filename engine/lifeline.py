@@ -20,6 +20,8 @@ import time
 import msgspec
 
 BEAT_S = 0.1
+PATIENCE_S = 2.0  # for the next beat, where nothing is known that takes longer
+LOADING_S = 300.0  # the same while models load and compile
 GRACE_S = 1.5  # from the order to stop until the process is ended whatever it does
 _PR_SET_PDEATHSIG = 1
 
@@ -29,9 +31,9 @@ class Status(msgspec.Struct, frozen=True, tag=True):
 
 
 class Beat(Status, frozen=True, tag=True):
-    """The main loop turns. loading: it will now be busy for long, do not expect another soon."""
+    """The main loop turns, and will again within `patience_s`: more before something known to take long."""
 
-    loading: bool
+    patience_s: float
 
 
 class Failed(Status, frozen=True, tag=True):
@@ -69,7 +71,7 @@ class Lifeline:
         self.stopping = False
         self.orders: queue.SimpleQueue[Ending] = queue.SimpleQueue()
         self._beaten_s = -1.0
-        self._loading = True
+        self._patience_s = LOADING_S
         self._status = -1
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which ends us in order
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
@@ -85,12 +87,13 @@ class Lifeline:
             self.stopping = True
             threading.Thread(target=_exit_later, daemon=True, name="grace").start()
 
-    def beat(self, loading: bool = False) -> None:
-        """Call it every turn of the main loop, and with `loading` before anything that takes long."""
+    def beat(self, patience_s: float = PATIENCE_S) -> None:
+        """Only the main loop calls it, so that it proves progress: every turn, and before anything that takes
+        long with how long that may be."""
         now_s = time.monotonic()
-        if now_s - self._beaten_s >= BEAT_S or loading != self._loading:
-            self._beaten_s, self._loading = now_s, loading
-            self.tell(Beat(loading))
+        if now_s - self._beaten_s >= BEAT_S or patience_s > self._patience_s:
+            self._beaten_s, self._patience_s = now_s, patience_s
+            self.tell(Beat(patience_s))
 
     def tell(self, status: Status) -> None:
         if self._status >= 0:

@@ -53,8 +53,8 @@ class Presentation:
         """What to decode now; None when nothing is due.
 
         The index is the one due when the decode will be done. A true frame goes first, and a little early
-        rather
-        than late: where a decode takes longer than a frame, filling in before it would push it back.
+        rather than late: where a decode takes longer than a frame, filling in before it would push it back.
+        Its place is kept free for a frame's time, so that the lag need not cover the last fraction of one.
         """
         due = self._due(now_s)
         true = self._unshown_true()
@@ -64,7 +64,7 @@ class Presentation:
                 return Choice(true, true)
         if (base := self._base(due)) is None or self._clock.paused:
             return None
-        index = min(due, base[0] + self._reach(base[1]))
+        index = min(due, self._furthest(base, due))
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
 
     def shown(self, choice: Choice) -> None:
@@ -78,11 +78,13 @@ class Presentation:
             return math.inf
         wanted = max(self._shown, self._trues[0][0]) + 1
         base = self._base(wanted)
-        if base is not None and wanted > base[0] + self._reach(base[1]):
-            true = self._unshown_true()
-            if true is None:
-                return math.inf
-            wanted = true
+        if base is not None:
+            wanted += wanted == sum(base)
+            if wanted > self._furthest(base, wanted):
+                true = self._unshown_true()
+                if true is None:
+                    return math.inf
+                wanted = true
         return max(0.0005, self._clock.seconds_until(wanted + self.lag, now_s) - self.decode_s)
 
     def _due(self, now_s: float) -> int:
@@ -98,7 +100,10 @@ class Presentation:
         """The newest true frame before `due`."""
         return next((true for true in reversed(self._trues) if true[0] < due), None)
 
-    def _reach(self, stride: int) -> int:
-        """Frames that may be filled in beyond a true one. Where true frames always come later than the
-        largest lag allows, stop before the next one, so that it can still be shown at its own index."""
-        return stride - 1 if self._lag.saturated else 2 * stride
+    def _furthest(self, base: tuple[int, int], due: int) -> int:
+        """The last index that may be filled in beyond a true frame: up to the next one's place, further once
+        that one is a whole frame late. Where true frames always come later than the largest lag allows, never
+        further, so that they can still be shown at their own index."""
+        index, stride = base
+        late = due > index + stride and not self._lag.saturated
+        return index + (2 * stride if late else stride - 1)

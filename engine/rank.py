@@ -19,7 +19,7 @@ from datetime import timedelta
 from engine.errors import EngineError
 from engine.host import Host, Reporter, Role
 from engine.inner import Addresses, RankLine
-from engine.lifeline import Failed, Lifeline
+from engine.lifeline import LOADING_S, Failed, Lifeline
 from engine.links import DistributedReceiver, DistributedSender, LatentReceiver, LatentSender, MemoryLink
 
 WORLD_RANK, DECODER_RANK = 0, 1
@@ -97,7 +97,7 @@ def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
     """Set up, host the roles until stopped, release. Raises EngineError and WeightsError."""
     names, place = options.roles.split(","), Place.from_environment()
     line = RankLine(Addresses(options.inner), options.roles)
-    lifeline.beat(loading=True)
+    lifeline.beat(LOADING_S)
     import torch
 
     torch.set_num_threads(options.threads)

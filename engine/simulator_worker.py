@@ -26,6 +26,7 @@ SendFrame = Callable[[Frame, np.ndarray], bool]
 
 class SimulatorRole:
     name = "simulator"
+    rarely_s = 30.0  # the first picture of a level with a new look is painted from nothing
 
     def __init__(self, models: ModelsAtHand, send: SendFrame, report: Report) -> None:
         self._models, self._send, self._report = models, send, report

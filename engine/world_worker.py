@@ -30,6 +30,7 @@ class WorldRole:
     own."""
 
     name = "world"
+    rarely_s = 0.0
 
     def __init__(
         self, models: ModelsAtHand, link: LatentSender, decode_s: Callable[[], float], report: Report

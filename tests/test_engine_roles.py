@@ -8,6 +8,7 @@ import pytest
 from engine.decoder_worker import DecoderRole
 from engine.host import Host
 from engine.inner import Begin, Control, Input, Start
+from engine.lifeline import PATIENCE_S
 from engine.links import Latent, MemoryLink
 from engine.models_at_hand import ModelsAtHand
 from engine.opening import STEPS, make_opening
@@ -46,6 +47,16 @@ def silent(stage: str, fraction: float) -> None:
     assert stage and 0 <= fraction <= 1
 
 
+class Beats:
+    """A lifeline's other end: the patience asked for, each time."""
+
+    def __init__(self) -> None:
+        self.patience_s: list[float] = []
+
+    def beat(self, patience_s: float) -> None:
+        self.patience_s.append(patience_s)
+
+
 class Together:
     """World and decoder as a host would run them, on a clock that the test moves."""
 
@@ -56,7 +67,7 @@ class Together:
         self.opened = [self.decoder.open(start(**choices)), self.world.open(start(**choices))]
         for role in (self.world, self.decoder):
             role.begin(Begin(lag=2), time.monotonic())
-        self.host = Host([], None, None, None)
+        self.host = Host([], None, Beats(), None)
         self.host._active, self.host._playing = [self.decoder, self.world], True
 
     def tell(self, message) -> None:
@@ -172,6 +183,8 @@ def test_the_simulator_simulates_every_frame_and_shows_the_newest():
 class DueRole:
     """A role that is always due, and notes when it runs."""
 
+    rarely_s = 0.0
+
     def __init__(self, name: str, ran: list[str], owes: bool = False) -> None:
         self.name, self.ran, self.owes_true_frame = name, ran, owes
 
@@ -185,8 +198,29 @@ class DueRole:
 @pytest.mark.parametrize(("owes", "order"), [(False, ["world"] * 4), (True, ["world", "decoder"] * 2)])
 def test_a_step_goes_before_a_decode_but_never_starves_a_true_frame(owes, order):
     ran: list[str] = []
-    host = Host([], None, None, None)
+    host = Host([], None, Beats(), None)
     host._active, host._playing = [DueRole("decoder", ran, owes), DueRole("world", ran)], True
     for _ in range(4):
         host.step()
     assert ran == order
+
+
+class SlowRole(DueRole):
+    """Its steps take this long."""
+
+    def step(self, now_s: float) -> None:
+        time.sleep(0.15)
+
+
+def test_a_step_may_take_2_s_or_20_usual_times_or_what_it_is_known_to_take():
+    beats = Beats()
+    host = Host([], None, beats, None)
+    slow = SlowRole("decoder", [])
+    host._active, host._playing = [slow], True
+    for _ in range(20):
+        host.step()
+    assert beats.patience_s[0] == PATIENCE_S and 20 * 0.15 * 0.8 < beats.patience_s[-1] < 30
+    slow.rarely_s = 60.0
+    host.step()
+    assert beats.patience_s[-1] == 60.0
+    assert SimulatorRole.rarely_s > 10 * PATIENCE_S

@@ -16,8 +16,8 @@ import platformdirs
 
 from engine.config import GameConfig
 from engine.fast.dream import Dream
-from engine.fast.torch_backend import SphereExtrapolator
-from engine.models.weights import load_config, weights_id
+from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
+from engine.models.weights import has_part, load_config, weights_id
 
 
 class OpenVinoBackend:
@@ -66,8 +66,17 @@ class OpenVinoBackend:
     def encoder(self) -> "OpenVinoEncoder":
         return OpenVinoEncoder(self._compiled("encoder"))
 
-    def extrapolator(self) -> SphereExtrapolator:
-        return SphereExtrapolator()
+    def extrapolator(self) -> SphereExtrapolator | LearnedExtrapolator:
+        if not has_part(self.directory, "extrapolator"):
+            return SphereExtrapolator()
+        request = self._compiled("extrapolator").create_infer_request()
+
+        def run(*arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            results = request.infer(list(arrays))
+            push, gain, log_errors = (np.array(results[i]) for i in range(3))
+            return push, gain, log_errors
+
+        return LearnedExtrapolator(run)
 
 
 class OpenVinoDecoder:

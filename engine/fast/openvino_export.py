@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.config import GameConfig, WorldConfig
 from engine.models.autoencoder import from_bytes
+from engine.models.extrapolator_net import TIMES
 from engine.models.weights import load_part
 from engine.models.world_model import Inputs
 
@@ -51,6 +52,17 @@ class FlatStep(nn.Module):
         return self.world.step(latent, previous, inputs, cos, sin, ring, bias)  # type: ignore[operator]
 
 
+class FlatHeads(nn.Module):
+    """ExtrapolatorNet.forward as a plain tuple."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, motion: Tensor, newest: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(self.net(motion, newest, told))  # type: ignore[return-value]
+
+
 def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
     """Write the graph of `part` to `path` (.xml, and .bin beside it). Raises WeightsError."""
     model = load_part(directory, part)
@@ -58,6 +70,8 @@ def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
         module, example = FlatStep(model), world_example(config.world)
     elif part == "decoder":
         module, example = DecodeToBytes(model), (torch.randn(1, config.world.channels, 10, 15),)  # type: ignore[assignment]
+    elif part == "extrapolator":
+        module, example = FlatHeads(model), extrapolator_example(config.world)  # type: ignore[assignment]
     else:
         module, example = EncodeBytes(model), (torch.zeros(1, 480, 720, 3, dtype=torch.uint8),)  # type: ignore[assignment]
     with torch.inference_mode(), warnings.catch_warnings():
@@ -65,6 +79,12 @@ def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
         graph = openvino.convert_model(module.eval(), example_input=example)
     graph.reshape({i: list(x.shape) for i, x in enumerate(example)})
     openvino.save_model(graph, path, compress_to_fp16=False)
+
+
+def extrapolator_example(config: WorldConfig) -> tuple[Tensor, ...]:
+    """Inputs of FlatHeads, of the right shapes."""
+    latent = torch.randn(1, config.channels, config.rows, config.columns)
+    return latent, latent, torch.zeros(1, config.buttons + TIMES)
 
 
 def world_example(config: WorldConfig) -> tuple[Tensor, ...]:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from engine.backend import Opening, Step
 from engine.fast.dream import Dream
+from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
-from engine.models.extrapolator import extrapolate
-from engine.models.weights import load_config, load_part, weights_id
+from engine.models.weights import has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
 
 
@@ -43,8 +43,10 @@ class TorchBackend:
     def encoder(self) -> "TorchEncoder":
         return TorchEncoder(self._part("encoder"))
 
-    def extrapolator(self) -> "SphereExtrapolator":
-        return SphereExtrapolator()
+    def extrapolator(self) -> SphereExtrapolator | LearnedExtrapolator:
+        if not has_part(self.directory, "extrapolator"):
+            return SphereExtrapolator()
+        return LearnedExtrapolator(TorchNet(self._part("extrapolator"), self.dtype))
 
 
 class TorchStep:
@@ -92,21 +94,6 @@ class TorchEncoder:
             self.model(from_bytes(torch.from_numpy(p)[None].to(self.device))).cpu() for p in pictures
         ]
         return torch.cat(latents).numpy()
-
-
-class SphereExtrapolator:
-    """The gated exponential map on the last two latents; it does not look at the buttons."""
-
-    uses_buttons = False
-
-    def extrapolate(
-        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float
-    ) -> np.ndarray:
-        if len(latents) < 2 or time <= times[-1]:
-            return latents[-1]
-        before, newest = torch.from_numpy(latents[-2]), torch.from_numpy(latents[-1])
-        ratio = (time - float(times[-1])) / max(1.0, float(times[-1] - times[-2]))
-        return extrapolate(before, newest, min(ratio, 2.0)).numpy()
 
 
 __all__ = ["Opening", "SphereExtrapolator", "Step", "TorchBackend"]

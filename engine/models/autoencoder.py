@@ -3,6 +3,8 @@
 Encoder after DC-AE (2410.10733): residual blocks with space-to-channel shortcuts. Decoder: 3x3 convolutions,
 SiLU and pixel shuffles only, no norms, most of its width at 1/48 and 1/24 of the resolution."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,8 +14,8 @@ from engine.models.layers import ConvBlock, to_sphere
 
 FIRST_SHUFFLE = 4
 DOWN_FACTORS = (2, 2, 3)
-UP_FACTORS = (2, 3)
-LAST_SHUFFLE = 8
+UP_FACTORS = (2, 3, 2)
+"""Between the decoder's stages at 1/48, 1/24, 1/8 and, where it has a fourth, 1/4 of the resolution."""
 
 
 class Down(nn.Module):
@@ -73,13 +75,14 @@ class Decoder(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(config.channels, widths[0], 3, padding=1)]
         for stage, (width, count) in enumerate(zip(widths, blocks)):
             layers += [ConvBlock(width, norm=False) for _ in range(count)]
-            if stage < len(UP_FACTORS):
+            if stage + 1 < len(widths):
                 layers.append(Up(width, widths[stage + 1], UP_FACTORS[stage]))
         self.body = nn.Sequential(*layers)
-        self.tail = nn.Conv2d(widths[-1], 3 * LAST_SHUFFLE**2, 3, padding=1)
+        self.last_shuffle = 48 // math.prod(UP_FACTORS[: len(widths) - 1])
+        self.tail = nn.Conv2d(widths[-1], 3 * self.last_shuffle**2, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        return F.pixel_shuffle(self.tail(F.silu(self.body(latents))), LAST_SHUFFLE) * 0.5 + 0.5
+        return F.pixel_shuffle(self.tail(F.silu(self.body(latents))), self.last_shuffle) * 0.5 + 0.5
 
 
 def to_bytes(pictures: Tensor) -> Tensor:

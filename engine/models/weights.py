@@ -2,7 +2,7 @@
 unpickled.
 
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one
-safetensors file per part: encoder, decoder, world. Matrices and convolutions are int8 `name` with float32
+safetensors file per part: encoder, decoder, world, and where it was trained extrapolator. Matrices and convolutions are int8 `name` with float32
 `name.scale`; everything else is float32."""
 
 import hashlib
@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from engine.config import ConfigError, GameConfig
 from engine.models.autoencoder import Decoder, Encoder
+from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.world_model import WorldModel
 
-PARTS = ("encoder", "decoder", "world")
+PARTS = ("encoder", "decoder", "world", "extrapolator")
+OPTIONAL = ("extrapolator",)
+"""Parts a directory may do without: there is something simpler in their place."""
 SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
 _ADVICE = "reinstall dreamcade, or name a good directory with --weights"
 
@@ -32,6 +35,8 @@ def build(config: GameConfig, part: str) -> nn.Module:
     """An untrained model of `config` for one of PARTS."""
     if part == "world":
         return WorldModel(config.world)
+    if part == "extrapolator":
+        return ExtrapolatorNet(config)
     return (Encoder if part == "encoder" else Decoder)(config.autoencoder)
 
 
@@ -55,6 +60,11 @@ def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
         raise WeightsError(f"{path} cannot be used: {error}; {_ADVICE}") from None
 
 
+def has_part(directory: Path, part: str) -> bool:
+    """The directory's config lists `part`. Raises WeightsError."""
+    return f"{part}.safetensors" in load_config(directory)[1]
+
+
 def load_part(directory: Path, part: str) -> nn.Module:
     """The trained model of one part, in eval mode, float32. Raises WeightsError."""
     config, files = load_config(directory)
@@ -69,7 +79,7 @@ def load_part(directory: Path, part: str) -> nn.Module:
         )
     model = build(config, part)
     try:
-        model.load_state_dict(_from_int8(load(data)))
+        model.load_state_dict(from_int8(load(data)))
     except (SafetensorError, RuntimeError) as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise WeightsError(f"{path} does not fit the shapes in config.json ({first}); {_ADVICE}") from None
@@ -88,7 +98,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     """Write the given parts (int8) and config.json; parts not given stay as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        (directory / f"{part}.safetensors").write_bytes(save(_to_int8(model.state_dict())))
+        (directory / f"{part}.safetensors").write_bytes(save(to_int8(model.state_dict())))
     files = {
         f"{part}.safetensors": hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS
@@ -98,7 +108,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     (directory / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for name, value in state.items():
         value = value.float().contiguous()
@@ -112,7 +122,7 @@ def _to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def _from_int8(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+def from_int8(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     out = {}
     for name, value in stored.items():
         if name.endswith(".scale") and name.removesuffix(".scale") in stored:

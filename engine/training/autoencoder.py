@@ -2,6 +2,8 @@
 
     python -m engine.training.autoencoder racing --minutes 8 --out OUT
 
+With several GPUs: torchrun --nproc-per-node N -m engine.training.autoencoder racing ...
+
 First 240x240 windows at a large batch, then whole pictures. Loss: L1 + 3 MSE + 0.5 gradient, small important
 things (the renderer's class maps) weighted; tangential noise on the latents, so that latents beside the
 sphere's trained points decode as well. Prints a line every ten seconds; writes bf16 weights at the end."""
@@ -15,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.config import AutoencoderConfig
-from engine.models.autoencoder import Decoder, Encoder
+from engine.models.autoencoder import Decoder, Encoder, from_bytes
 from engine.models.layers import perturb_on_sphere
+from engine.training import measures
 from engine.training.data import FramePool, Simulation
 from engine.training.optim import Training, join_ranks
 
@@ -28,6 +31,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
+        self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
 
     def forward(
@@ -51,70 +55,74 @@ def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, T
     return loss, square.mean().detach()
 
 
-def train(
-    game: str,
-    seconds: float,
-    out: Path,
-    device: str,
-    config: AutoencoderConfig,
-    start: Path | None,
-    small: bool,
-    decoder_only: bool,
-    most_noise: float,
-) -> None:
-    device, rank = join_ranks(device)
-    torch.manual_seed(0)
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
-    worlds, pool_size, crops, wholes = (8, 16, 4, 1) if small else (512, 8192, 96, 24)
-    model = Autoencoder(config).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if start:
-        model.load_state_dict({k: v.float() for k, v in load_file(start).items()})
-    began = time.monotonic()
-    torch.manual_seed(rank)
-    pool = FramePool(Simulation(game, worlds, device, offset=rank * 400_000), pool_size, stride=6)
-    for _ in range(2 if small else 8):
-        pool.refresh()
-    print(f"{game}: pool of {pool.filled} pictures after {time.monotonic() - began:.1f} s", flush=True)
-    step = torch.compile(model, dynamic=False) if device == "cuda" else model
-    model.encoder.requires_grad_(not decoder_only)
-    trained = model.decoder if decoder_only else model
-    training = Training(trained, seconds, lr=4e-4, muon_lr=None, warmup=300)
-    said, losses, refresh_every = time.monotonic(), [], 32 if not small else 1
-    while training.progress < 1:
-        whole = training.progress > (0.4 if decoder_only else 0.55)
-        if training.updates % refresh_every == 0:
-            pool.refresh()
-        pictures, classes = pool.sample(wholes) if whole else pool.sample(crops, 240, 240)
+class AutoencoderTraining:
+    """One run: a pool of fresh pictures, the model, its optimiser; `run` until the time is over."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.game, self.out, self.small, self.most_noise = args.game, args.out, args.small, args.noise
+        self.decoder_only = args.decoder_only
+        self.device, self.rank = join_ranks(args.device)
+        torch.manual_seed(0)
+        self.config = AutoencoderConfig()
+        model = Autoencoder(self.config).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if args.resume:
+            state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
+            model.load_state_dict(state, strict=not self.decoder_only)
+        model.encoder.requires_grad_(not self.decoder_only)
+        self.model = model
+        self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
+        torch.manual_seed(self.rank)
+        worlds, size, self.crops, self.wholes = (8, 16, 4, 1) if self.small else (512, 8192, 96, 24)
+        self.refresh_every = 1 if self.small else 32
+        simulation = Simulation(self.game, worlds, self.device, offset=self.rank * 400_000)
+        self.pool = FramePool(simulation, size, stride=6)
+        for _ in range(2 if self.small else 8):
+            self.pool.refresh()
+        print(f"{self.game}: a pool of {self.pool.filled} pictures", flush=True)
+        trained = model.decoder if self.decoder_only else model
+        self.training = Training(trained, args.minutes * 60, lr=4e-4, muon_lr=None, warmup=300)
+
+    def run(self) -> None:
+        said, errors = time.monotonic(), []
+        while self.training.progress < 1:
+            errors.append(self.step())
+            if self.rank == 0 and time.monotonic() - said > 10:
+                said, psnr = time.monotonic(), -10 * torch.stack(errors).mean().log10()
+                at = f"{self.game} {self.training.progress:4.0%} update {self.training.updates}"
+                print(f"{at} train psnr {psnr:.2f} dB", flush=True)
+                errors = []
+                if not psnr.isfinite():
+                    raise SystemExit("the loss is not finite: stopping")
+        if self.rank == 0:
+            self.finish()
+
+    def step(self) -> Tensor:
+        """One update on windows, later on whole pictures. Returns the mean squared error."""
+        if self.training.updates % self.refresh_every == 0:
+            self.pool.refresh()
+        whole = self.training.progress > 0.55
+        pictures, classes = self.pool.sample(self.wholes) if whole else self.pool.sample(self.crops, 240, 240)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
-        b, h, w = len(pictures), pictures.shape[2] // 48, pictures.shape[3] // 48
-        noise = torch.randn(b, config.channels, h, w, device=device)
-        sigma = torch.rand(b, 1, 1, 1, device=device) * most_noise
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss, mse = step(pictures, classes, noise, sigma)
+        count, _, height, width = pictures.shape
+        noise = torch.randn(count, self.config.channels, height // 48, width // 48, device=self.device)
+        sigma = torch.rand(count, 1, 1, 1, device=self.device) * self.most_noise
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            loss, square = self.compiled(pictures, classes, noise, sigma)
         loss.backward()
-        training.apply()
-        losses.append(mse)
-        if rank == 0 and time.monotonic() - said > 10:
-            said = time.monotonic()
-            psnr = -10 * torch.stack(losses).mean().log10()
-            print(
-                f"{game} {training.progress:4.0%} update {training.updates} train psnr {psnr:.2f} dB whole={whole}",
-                flush=True,
-            )
-            losses = []
-            if not psnr.isfinite():
-                raise SystemExit("the loss is not finite: stopping")
-    if rank:
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    prefix = "decoder." if decoder_only else ""
-    kept = {prefix + name: value for name, value in training.averaged().items()}
-    save_file(kept, out / f"{game}-{'decoder' if decoder_only else 'autoencoder'}.safetensors")
-    averaged = Autoencoder(config).to(device)
-    averaged.load_state_dict(model.state_dict() | {k: v.float() for k, v in kept.items()})
-    report(game, averaged, device, small)
-    print(f"{game}: autoencoder {training.updates} updates in {time.monotonic() - began:.0f} s", flush=True)
+        self.training.apply()
+        return square
+
+    def finish(self) -> None:
+        """Save the average, print its figures on held-out seeds."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        prefix = "decoder." if self.decoder_only else ""
+        kept = {prefix + name: value for name, value in self.training.averaged().items()}
+        part = "decoder" if self.decoder_only else "autoencoder"
+        save_file(kept, self.out / f"{self.game}-{part}.safetensors")
+        averaged = Autoencoder(self.config).to(self.device)
+        averaged.load_state_dict(self.model.state_dict() | {k: v.float() for k, v in kept.items()})
+        report(self.game, averaged, self.device, self.small)
+        print(f"{self.game}: {part}, {self.training.updates} updates", flush=True)
 
 
 @torch.no_grad()
@@ -127,16 +135,25 @@ def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
     )
     for _ in range(2 if small else 8):
         pool.refresh()
-    squares, masks = [], {name: [] for name in pool.simulation.spec.masks}  # type: ignore[var-annotated]
+    squares: list[float] = []
+    sharp: list[Tensor] = []
+    masks: dict[str, list[float]] = {name: [] for name in pool.simulation.spec.masks}
     for first in range(0, pool.filled, 16):
-        pictures = pool.pictures[first : first + 16].permute(0, 3, 1, 2).float() / 255
-        error = (model.decoder(model.encoder(pictures)).clamp(0, 1) - pictures).square().mean(1)
+        pictures = from_bytes(pool.pictures[first : first + 16])
+        made = model.decoder(model.encoder(pictures)).clamp(0, 1)
+        error = (made - pictures).square().mean(1)
         squares += error.mean((1, 2)).tolist()
+        sharp.append(
+            torch.stack((measures.gradient_energy(made), measures.gradient_energy(pictures))).mean(1)
+        )
         for k, name in enumerate(masks, start=1):
             inside = error[pool.classes[first : first + 16] == k]
             masks[name].append(inside.mean().item() if inside.numel() else float("nan"))
     psnr = -10 * torch.tensor(squares).log10()
-    print(f"{game} held-out psnr mean {psnr.mean():.2f} worst {psnr.min():.2f} dB", flush=True)
+    dream, true = torch.stack(sharp).mean(0).tolist()
+    print(
+        f"{game} held-out psnr mean {psnr.mean():.2f} worst {psnr.min():.2f} dB sharpness {dream / true:.3f}"
+    )
     for name, values in masks.items():
         print(f"  inside {name}: {-10 * torch.tensor(values).nanmean().log10():.2f} dB", flush=True)
 
@@ -148,27 +165,17 @@ def main() -> None:
     parser.add_argument("game", choices=("racing", "platformer"))
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--start", type=Path, help="go on from these weights")
+    parser.add_argument("--resume", type=Path, nargs="*", help="go on from these weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
-        "--decoder-only", action="store_true", help="leave the encoder, and so the latents, as they are"
+        "--decoder-only", action="store_true", help="leave the encoder, so the latents, alone"
     )
-    parser.add_argument(
-        "--noise", type=float, default=0.2, help="largest noise on the latents before decoding"
-    )
+    parser.add_argument("--noise", type=float, default=0.1, help="most noise on the latents before decoding")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    train(
-        args.game,
-        args.minutes * 60,
-        args.out,
-        args.device,
-        AutoencoderConfig(),
-        args.start,
-        args.small,
-        args.decoder_only,
-        args.noise,
-    )
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    AutoencoderTraining(args).run()
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@
 autoencoder, `ClipBank` latents of consecutive steps for the world model. Both are refreshed all the time, so
 no batch is seen for long."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from engine.models.autoencoder import Encoder, from_bytes
+from engine.models.autoencoder import from_bytes
 from engine.models.telemetry import TelemetryScale
 from games import GAMES, TRAIN_SEEDS, simulator
 
@@ -109,16 +110,30 @@ class Clips:
     telemetry: Tensor
     weights: Tensor
 
+    def window(self, begin: int, end: int) -> "Clips":
+        """The clips' steps begin to end - 1."""
+        return Clips(*(value[:, begin:end] for value in vars(self).values()))
+
+    def repeated(self, times: int) -> "Clips":
+        """Every clip `times` times, one copy of all behind the other."""
+        return Clips(*(torch.cat((value,) * times) for value in vars(self).values()))
+
 
 class ClipBank:
     """A ring of the last `length` steps of B worlds as latents; clips are windows of it that cross no
     restart.
 
-    strides are drawn from `strides`, mixed within clips; a third of the time a world keeps one stride for a
-    while."""
+    Strides from 1 to max_stride are mixed within clips: two thirds of the time a world keeps to one for a
+    while. `fixed_stride` makes them all one instead."""
 
     def __init__(
-        self, simulation: Simulation, encoder: Encoder, channels: int, length: int, max_stride: int = 8
+        self,
+        simulation: Simulation,
+        encoder: Callable[[Tensor], Tensor],
+        channels: int,
+        length: int,
+        max_stride: int = 8,
+        fixed_stride: int | None = None,
     ) -> None:
         sim = self.simulation = simulation
         self.encoder, self.length, self.max_stride = encoder, length, max_stride
@@ -131,6 +146,7 @@ class ClipBank:
         self.weights = torch.zeros(*shape, 10, 15, device=device)
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
         self.habit = torch.randint(1, max_stride + 1, (sim.batch,), device=device)
+        self.fixed_stride = fixed_stride
         self.count = 0
         self.last_telemetry = sim.world.telemetry()
 
@@ -174,6 +190,8 @@ class ClipBank:
 
     def _strides(self) -> Tensor:
         device, batch = self.latents.device, self.simulation.batch
+        if self.fixed_stride:
+            return torch.full((batch,), self.fixed_stride, device=device)
         change = torch.rand(batch, device=device) < 0.05
         self.habit = torch.where(
             change, torch.randint(1, self.max_stride + 1, (batch,), device=device), self.habit
@@ -182,7 +200,7 @@ class ClipBank:
         return torch.where(torch.rand(batch, device=device) < 0.35, free, self.habit)
 
 
-def encode_all(encoder: Encoder, pictures: Tensor, at_once: int = 64) -> Tensor:
+def encode_all(encoder: Callable[[Tensor], Tensor], pictures: Tensor, at_once: int = 64) -> Tensor:
     """uint8 [B, 480, 720, 3] -> latents [B, C, 10, 15], in bites of a fixed size (one compiled shape)."""
     return torch.cat([encoder(from_bytes(part)).float() for part in pictures.split(at_once)])
 

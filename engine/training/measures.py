@@ -1,5 +1,7 @@
 """How pictures are compared. All take float pictures [B, 3, H, W] in 0..1 and give one value per picture,
-[B]."""
+[B]. EVALUATION.md says which figure uses which."""
+
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,10 @@ def psnr(made: Tensor, true: Tensor) -> Tensor:
 
 
 def masked_psnr(made: Tensor, true: Tensor, mask: Tensor) -> float:
-    """dB over the pixels of mask, bool [B, H, W], of all pictures together; nan where it is empty."""
+    """dB over the pixels of mask, bool [B, H, W], of all pictures together, at most 45; nan where it is
+    empty."""
     error = (made - true).square().mean(1)[mask]
-    return float(-10 * error.mean().clamp(min=10**-9.9).log10()) if error.numel() else float("nan")
+    return float(-10 * error.mean().clamp(min=10**-4.5).log10()) if error.numel() else float("nan")
 
 
 def ssim(made: Tensor, true: Tensor) -> Tensor:
@@ -40,3 +43,14 @@ def gradient_energy(pictures: Tensor) -> Tensor:
     right = pictures[..., 1:] - pictures[..., :-1]
     down = pictures[..., 1:, :] - pictures[..., :-1, :]
     return right.square().mean((1, 2, 3)) + down.square().mean((1, 2, 3))
+
+
+def flip(made: Tensor, true: Tensor) -> Tensor:
+    """FLIP (Andersson et al., 2020), mean over the picture, 0 is equal; nan where flip-evaluator is not
+    installed. It takes most of a second a picture."""
+    if not find_spec("flip_evaluator"):
+        return torch.full((len(made),), float("nan"))
+    import flip_evaluator
+
+    pairs = [(t.permute(1, 2, 0).numpy(), m.permute(1, 2, 0).numpy()) for t, m in zip(true, made)]
+    return torch.tensor([flip_evaluator.evaluate(t, m, "LDR", applyMagma=False)[1] for t, m in pairs])

@@ -135,7 +135,7 @@ class Training:
         decay = min(0.999, (self.updates + 1) / (self.updates + 20))
         torch._foreach_lerp_(self.average, list[Tensor](parameters), 1 - decay)
         self.updates += 1
-        if self.updates % 20 == 0:
+        if not self.several or self.updates % 20 == 0:
             self._agree()
 
     def averaged(self) -> dict[str, Tensor]:

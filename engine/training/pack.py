@@ -3,12 +3,14 @@ them.
 
     python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
 
-Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1. What is
-not there is taken from the target, so that one stage can be renewed alone."""
+Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1,
+<game>-extrapolator. What is not there is taken from the target, so that one stage can be renewed alone."""
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -34,6 +36,22 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
+def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
+    """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where none
+    are given."""
+    config = game_config(game)
+    if (target / "config.json").exists():
+        old = load_config(target)[0]
+        facts = facts or old.training
+        if not renewed & {"encoder", "decoder"}:
+            config = replace(config, autoencoder=old.autoencoder)
+        if "world" not in renewed:
+            config = replace(config, world=old.world)
+        if "extrapolator" not in renewed:
+            config = replace(config, extrapolator=old.extrapolator)
+    return replace(config, training=facts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -47,12 +65,10 @@ def main() -> None:
     args = parser.parse_args()
     target = args.target or SHIPPED / args.game
     facts = json.loads(args.facts.read_text()) if args.facts else {}
-    if not facts and (target / "config.json").exists():
-        facts = load_config(target)[0].training
-    base = game_config(args.game)
-    config = GameConfig(base.game, base.autoencoder, base.world, facts)
+    parts = read_parts(args.game, args.source)
+    config = packed_config(args.game, target, set(parts), facts)
     models: dict[str, nn.Module] = {}
-    for part, state in read_parts(args.game, args.source).items():
+    for part, state in parts.items():
         models[part] = build(config, part)
         models[part].load_state_dict(state)
     store(target, config, models)

@@ -13,6 +13,7 @@ after k passes a position carries the errors of a k-step rollout."""
 import argparse
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -21,15 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.config import AutoencoderConfig, WorldConfig
-from engine.models.autoencoder import Decoder
+from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import Inputs, WorldModel
+from engine.training import measures
 from engine.training.autoencoder import Autoencoder
 from engine.training.data import ClipBank, Clips, Simulation
 from engine.training.optim import Training, join_ranks
 from games import GAMES
 
 TELEMETRY_WEIGHT = 0.5
+PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (6, 2, 2, 2, 1, 0.5)
+"""How many passes make a clip's past its own, and how often."""
 CONTEXT_NOISE = 0.5
 """Largest root mean square of the noise on context latents; a quarter of the clips have none."""
 
@@ -69,13 +73,18 @@ class Batches:
             noise=torch.randn(batch, steps, self.config.noise, device=self.device),
         )
 
+    def levels(self, count: int) -> Tensor:
+        """Context noise for `count` clips, [count]."""
+        level = torch.rand(count, device=self.device) * CONTEXT_NOISE
+        return torch.where(torch.rand_like(level) < 0.25, 0.0, level)
+
     def noisy(self, latents: Tensor, level: Tensor) -> Tensor:
         return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
 
 
 @torch.no_grad()
 def own_past(
-    model, batches: Batches, clips: Clips, level: Tensor, passes: int, device: str
+    model: Callable, batches: Batches, clips: Clips, level: Tensor, passes: int
 ) -> tuple[Tensor, Tensor]:
     """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F] as the model itself would have made
     them, true up to a random step of each clip. passes: the depth of rollout whose errors they carry."""
@@ -86,171 +95,166 @@ def own_past(
     keep = torch.arange(-1, steps, device=truth.device) <= begin
     for _ in range(passes):
         given = batches.noisy(latents, level)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            made, read = model(given[:, 1:], given[:, :-1], batches.inputs(clips, told, level))
+        made, read = model(given[:, 1:], given[:, :-1], batches.inputs(clips, told, level))
         latents = torch.where(keep[..., None, None, None], truth, torch.cat((truth[:, :2], made[:, :-1]), 1))
         told = torch.where(keep[:, 1:, None], telemetry, torch.cat((telemetry[:, :1], read[:, :-1]), 1))
     return latents, told
 
 
-def train(args: argparse.Namespace) -> None:
-    game = args.game
-    device, rank = join_ranks(args.device)
-    torch.manual_seed(1 + rank)
-    random.seed(1)  # the same on all ranks: the number of passes is drawn from it
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.benchmark = True
-    spec = GAMES[game]
-    config = WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry))
-    autoencoder = Autoencoder(AutoencoderConfig()).to(device).eval().requires_grad_(False)
-    autoencoder.load_state_dict({k: v.float() for k, v in load_file(args.autoencoder).items()})
-    encoder = autoencoder.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if device == "cuda":
-        encoder = torch.compile(encoder.to(torch.float32), dynamic=False)
-    worlds, rows, steps, length = (8, 4, 6, 24) if args.small else (1024, args.rows, args.steps, 64)
-    offset = args.seed_offset + rank * 400_000
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        bank = ClipBank(Simulation(game, worlds, device, offset=offset), encoder, config.channels, length)
-        began = time.monotonic()
-        for _ in range(steps + 4):
-            bank.advance()
-    print(f"{game}: {bank.count * worlds} latents after {time.monotonic() - began:.1f} s", flush=True)
-    model = WorldModel(config).to(device)
-    if args.start:
-        parts = [load_file(path) for path in args.start]
-        model.load_state_dict({k: v.float() for part in parts for k, v in part.items()})
-    run = torch.compile(model, dynamic=False) if device == "cuda" else model
-    training = Training(model, args.minutes * 60, lr=6e-4, muon_lr=args.muon_lr, warmup=300)
-    batches = Batches(config, device)
-    said, sums, data_s, count = time.monotonic(), torch.zeros(3, device=device), 0.0, 0
-    saved = time.monotonic()
-    while training.progress < 1:
-        tick = time.monotonic()
-        if training.updates % args.refresh == 0:
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+class WorldTraining:
+    """One run: a bank of fresh latents, the model, its optimisers; `run` until the time is over."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.game, self.out = args, args.game, args.out
+        self.device, self.rank = join_ranks(args.device)
+        torch.manual_seed(1 + self.rank)
+        random.seed(1)  # the same on all ranks: the number of passes is drawn from it
+        spec = GAMES[self.game]
+        self.config = WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry))
+        self.autoencoder = load_autoencoder(args.autoencoder, self.device)
+        self.bank = self._fill_bank()
+        model = WorldModel(self.config).to(self.device)
+        if args.resume:
+            model.load_state_dict({k: v.float() for path in args.resume for k, v in load_file(path).items()})
+        self.model = model
+        self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
+        self.training = Training(model, args.minutes * 60, lr=args.lr, muon_lr=args.muon_lr, warmup=300)
+        self.batches = Batches(self.config, self.device)
+
+    def _fill_bank(self) -> ClipBank:
+        encoder = self.autoencoder.encoder
+        compiled = torch.compile(encoder, dynamic=False) if self.device == "cuda" else encoder
+        worlds, length = (8, self.args.steps + 10) if self.args.small else (1024, 64)
+        simulation = Simulation(self.game, worlds, self.device, offset=200_000 + self.rank * 400_000)
+        bank = ClipBank(simulation, compiled, self.config.channels, length)
+        for _ in range(self.args.steps + 4):
+            with self._mixed():
                 bank.advance()
-        data_s += time.monotonic() - tick
-        progress = training.progress
-        samples = 2 if progress > args.two_from else 1
-        clips = bank.sample(rows // samples, steps)
-        level = torch.rand(len(clips.latents), device=device) * CONTEXT_NOISE
-        level = torch.where(torch.rand_like(level) < 0.25, 0.0, level)
-        passes = random.choices((0, 1, 2, 4, 8), (8, 3, 3, 2, 1))[0] if progress > args.own_from else 0
-        if samples == 2:
-            clips = Clips(*(torch.cat((a, a)) for a in vars(clips).values()))
-            level = torch.cat((level, level))
-        latents, told = own_past(run, batches, clips, level, passes, device)
-        given = batches.noisy(latents, level)
-        told = told + 0.05 * torch.randn_like(told)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            made, read = run(given[:, 1:], given[:, :-1], batches.inputs(clips, told, level))
-        true = rows // samples
+        print(f"{self.game}: {bank.count * worlds} latents", flush=True)
+        return bank
+
+    def run(self) -> None:
+        said, saved, sums = time.monotonic(), time.monotonic(), []
+        while self.training.progress < 1:
+            sums.append(self.step())
+            now = time.monotonic()
+            if self.rank == 0 and now - said > 15:
+                self._say(torch.stack(sums), (now - said) / len(sums))
+                said, sums = time.monotonic(), []
+            if self.rank == 0 and now - saved > 300:
+                self._save_and_check()
+                saved = time.monotonic()
+        if self.rank == 0:
+            self._save_and_check()
+
+    def step(self) -> Tensor:
+        """One update. Returns energy score, telemetry error and the number of passes, [3]."""
+        if self.training.updates % self.args.refresh == 0:
+            with self._mixed():
+                self.bank.advance()
+        progress = self.training.progress
+        samples = 2 if progress > self.args.two_from else 1
+        passes = random.choices(PASSES, PASS_WEIGHTS)[0] if progress > self.args.own_from else 0
+        clips = self.bank.sample(self.args.rows // samples, self.args.steps).repeated(samples)
+        level = self.batches.levels(len(clips.latents) // samples).repeat(samples)
+        with self._mixed():
+            latents, told = own_past(self.compiled, self.batches, clips, level, passes)
+            given = self.batches.noisy(latents, level)
+            told = told + 0.05 * torch.randn_like(told)
+            made, read = self.compiled(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
+        true = self.args.rows // samples
         score = energy_score(
             made.unflatten(0, (samples, true)), clips.latents[:true, 2:], clips.weights[:true, 2:]
         )
         telemetry = (read - clips.telemetry[:, 2:]).square().clamp(max=4).mean()
         (score + TELEMETRY_WEIGHT * telemetry).backward()
-        training.apply()
-        if passes == 0:
-            sums += torch.stack((score.detach(), telemetry.detach(), torch.ones((), device=device)))
-        count += 1
-        if rank == 0 and time.monotonic() - said > 15:
-            now = time.monotonic()
-            values = sums.tolist()
-            mean = [v / max(1, values[2]) for v in values]
-            print(
-                f"{game} {progress:4.0%} update {training.updates} score {mean[0]:.4f} telemetry {mean[1]:.4f} "
-                f"{(now - said) / count * 1e3:.0f} ms/update data {data_s / (now - said):.0%} latents {bank.count * worlds}",
-                flush=True,
-            )
-            said, sums, data_s, count = now, torch.zeros(3, device=device), 0.0, 0
-            if mean[0] != mean[0]:
-                raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
-        if rank == 0 and time.monotonic() - saved > 300:
-            saved = time.monotonic()
-            save(args.out, game, training)
-            check(game, model, training, autoencoder, config, device, args.small)
-    if rank:
-        return
-    save(args.out, game, training)
-    check(game, model, training, autoencoder, config, device, args.small)
-    print(f"{game}: world model {training.updates} updates in {time.monotonic() - began:.0f} s", flush=True)
+        self.training.apply()
+        return torch.stack((score.detach(), telemetry.detach(), score.new_tensor(float(passes))))
+
+    def _mixed(self) -> torch.autocast:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")
+
+    def _say(self, sums: Tensor, seconds: float) -> None:
+        score, telemetry, passes = sums.mean(0).tolist()
+        clean = sums[sums[:, 2] == 0]
+        print(
+            f"{self.game} {self.training.progress:4.0%} update {self.training.updates} score {score:.4f} "
+            f"(own past none: {clean[:, 0].mean():.4f}) telemetry {telemetry:.4f} passes {passes:.1f} "
+            f"{seconds * 1e3:.0f} ms/update, latents {self.bank.count * self.bank.simulation.batch}",
+            flush=True,
+        )
+        if score != score:
+            raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
+
+    def _save_and_check(self) -> None:
+        """The averaged weights in two files, each below 16 MiB, and their figures on held-out seeds."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = self.training.averaged()
+        names = sorted(state, key=lambda name: -state[name].numel())
+        for half in (0, 1):
+            path = self.out / f"{self.game}-world-{half}.safetensors"
+            save_file({name: state[name] for name in names[half::2]}, path)
+        kept = WorldModel(self.config).to(self.device).eval()
+        kept.load_state_dict({name: value.float() for name, value in state.items()})
+        check(self.game, kept, self.autoencoder, self.device, self.args.small)
 
 
-def save(out: Path, game: str, training: Training) -> None:
-    """The averaged weights in two files, each below 16 MiB."""
-    out.mkdir(parents=True, exist_ok=True)
-    state = training.averaged()
-    names = sorted(state, key=lambda name: -state[name].numel())
-    for half in (0, 1):
-        save_file({name: state[name] for name in names[half::2]}, out / f"{game}-world-{half}.safetensors")
+def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
+    """The frozen autoencoder of the stage before; later files override earlier ones."""
+    model = Autoencoder(AutoencoderConfig()).to(device).eval().requires_grad_(False)
+    model.load_state_dict({k: v.float() for path in paths for k, v in load_file(path).items()})
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 @torch.no_grad()
-def check(
-    game: str,
-    model: WorldModel,
-    training: Training,
-    autoencoder: Autoencoder,
-    config: WorldConfig,
-    device: str,
-    small: bool,
-):
-    """Held-out seeds, stride 4, the averaged weights: PSNR of the next step and of rollouts beside hold, and
-    sharpness."""
-    kept = WorldModel(config).to(device).eval()
-    kept.load_state_dict({k: v.float() for k, v in training.averaged().items()})
-    worlds, context, ahead = (4, 4, 3) if small else (32, 16, 15)
-    simulation = Simulation(game, worlds, device, range(1_000_000, 1_000_000 + worlds))
-    simulation.lifetime += 10**6
-    bank = ClipBank(simulation, autoencoder.encoder, config.channels, context + ahead + 2)
-    bank.habit[:] = 4
-    bank._strides = lambda: bank.habit  # type: ignore[method-assign]
-    simulation.advance(torch.full((worlds,), 8, device=device) * 8, 64)
-    pictures = []
-    for t in range(context + ahead + 2):
-        bank.advance()
-        pictures += (
-            [simulation.world.render()]
-            if t in (context, context + 1, context + 1 + 3, context + ahead)
-            else []
-        )
+def check(game: str, model: WorldModel, autoencoder: Autoencoder, device: str, small: bool) -> None:
+    """Held-out seeds, stride 4, no mixed precision: PSNR of the next step and of rollouts beside hold and
+    beside the autoencoder's ceiling, and sharpness."""
+    worlds, context, wanted = (4, 4, (1, 3)) if small else (32, 16, (1, 4, 15, 45))
+    bank, pictures = true_steps(game, autoencoder, worlds, context + max(wanted) + 2, device)
     clips = Clips(bank.latents.float(), bank.buttons, bank.strides.float(), bank.telemetry, bank.weights)
-    latents, told = clips.latents[:, : context + 1], clips.telemetry[:, 1 : context + 1]
-    made_at = {}
-    batches = Batches(config, device)
-    level = torch.zeros(worlds, device=device)
-    for t in range(ahead):
-        steps = latents.shape[1] - 1
-        cut = Clips(*(a[:, : steps + 2] for a in vars(clips).values()))
-        made, read = kept(latents[:, 1:], latents[:, :-1], batches.inputs(cut, told, level))
-        latents, told = torch.cat((latents, made[:, -1:]), 1), torch.cat((told, read[:, -1:]), 1)
-        made_at[t + 1] = made[:, -1]
-    psnr = lambda a, b: -10 * (a - b).square().mean((1, 2, 3)).clamp(min=1e-6).log10().mean().item()  # noqa: E731
-    hold = pictures[0].permute(0, 3, 1, 2) / 255
+    made = rollout(model, clips, context, max(wanted), device)
     parts = []
-    for steps, true in zip((1, 4, ahead), pictures[1:]):
-        if steps not in made_at:
-            continue
-        true = true.permute(0, 3, 1, 2) / 255
-        dream = decode(autoencoder.decoder, made_at[steps])
-        ceiling = decode(autoencoder.decoder, bank.latents[:, context + steps].float())
+    for steps in wanted:
+        true, hold = pictures[context + steps], pictures[context]
+        dream = autoencoder.decoder(made[steps - 1]).clamp(0, 1)
+        ceiling = autoencoder.decoder(bank.latents[:, context + steps].float()).clamp(0, 1)
+        sharp = measures.gradient_energy(dream).mean() / measures.gradient_energy(true).mean()
         parts.append(
-            f"{steps}: {psnr(dream, true):.2f} (hold {psnr(hold, true):.2f}, ceiling {psnr(ceiling, true):.2f}, "
-            f"sharp {(gradient(dream) / gradient(true)).item():.2f})"
+            f"{steps}: {measures.psnr(dream, true).mean():.2f} (hold {measures.psnr(hold, true).mean():.2f}, "
+            f"ceiling {measures.psnr(ceiling, true).mean():.2f}, sharp {sharp:.2f})"
         )
     print(f"{game} held-out psnr after steps  " + "  ".join(parts), flush=True)
 
 
-def decode(decoder: Decoder, latents: Tensor) -> Tensor:
-    return decoder(latents).clamp(0, 1)
+def true_steps(
+    game: str, autoencoder: Autoencoder, worlds: int, steps: int, device: str
+) -> tuple[ClipBank, list[Tensor]]:
+    """A bank of `steps` steps of stride 4 on held-out seeds, and their pictures, each [B, 3, H, W]."""
+    simulation = Simulation(game, worlds, device, range(1_000_000, 1_000_000 + worlds))
+    simulation.lifetime += 10**6
+    simulation.advance(torch.full((worlds,), 64, device=device), 64)
+    bank = ClipBank(simulation, autoencoder.encoder, autoencoder.config.channels, steps, fixed_stride=4)
+    pictures = []
+    for _ in range(steps):
+        bank.advance()
+        pictures.append(from_bytes(simulation.world.render()))
+    return bank, pictures
 
 
-def gradient(pictures: Tensor) -> Tensor:
-    """Mean squared difference of neighbouring pixels: how sharp a picture is."""
-    return (pictures[..., 1:] - pictures[..., :-1]).square().mean() + (
-        pictures[..., 1:, :] - pictures[..., :-1, :]
-    ).square().mean()
+def rollout(model: WorldModel, clips: Clips, context: int, steps: int, device: str) -> list[Tensor]:
+    """`steps` latents [B, C, H, W] dreamed on from the first context + 1, with the clips' buttons."""
+    batches = Batches(model.config, device)
+    level = torch.zeros(len(clips.latents), device=device)
+    latents, told = clips.latents[:, : context + 1], clips.telemetry[:, 1 : context + 1]
+    made = []
+    for t in range(steps):
+        window = clips.window(t, t + context + 2)
+        following, read = model(latents[:, 1:], latents[:, :-1], batches.inputs(window, told, level))
+        made.append(following[:, -1])
+        latents = torch.cat((latents[:, 1:], following[:, -1:]), 1)
+        told = torch.cat((told[:, 1:], read[:, -1:]), 1)
+    return made
 
 
 def main() -> None:
@@ -258,26 +262,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("game", choices=tuple(GAMES))
-    parser.add_argument("--autoencoder", type=Path, required=True)
-    parser.add_argument("--start", type=Path, nargs="*", help="go on from these world weights")
+    parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
+    parser.add_argument("--resume", type=Path, nargs="*", help="go on from these world weights")
     parser.add_argument("--minutes", type=float, default=9.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--muon-lr", type=float, default=2e-3)
-    parser.add_argument(
-        "--rows", type=int, default=48, help="rows of a batch: clips, or half as many with two samples each"
-    )
-    parser.add_argument("--steps", type=int, default=20, help="steps in a clip")
-    parser.add_argument("--refresh", type=int, default=20, help="updates between steps of the simulation")
-    parser.add_argument(
-        "--two-from", type=float, default=0.35, help="share of the time after which two samples are scored"
-    )
-    parser.add_argument(
-        "--own-from", type=float, default=0.5, help="share of the time after which its own outputs are seen"
-    )
-    parser.add_argument("--seed-offset", type=int, default=200_000, help="first training seed")
+    parser.add_argument("--rows", type=int, default=24, help="rows of a batch: clips, or half as many, twice")
+    parser.add_argument("--steps", type=int, default=28, help="steps in a clip")
+    parser.add_argument("--refresh", type=int, default=32, help="updates between steps of the simulation")
+    parser.add_argument("--two-from", type=float, default=0.35, help="share of the time with one sample")
+    parser.add_argument("--own-from", type=float, default=0.45, help="share of the time with a true past")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
-    train(parser.parse_args())
+    args = parser.parse_args()
+    if args.small:
+        args.rows, args.steps, args.refresh = 4, 6, 8
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    WorldTraining(args).run()
 
 
 if __name__ == "__main__":

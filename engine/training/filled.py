@@ -1,0 +1,171 @@
+"""Filled frames against the simulator's own: what `bench extrapolation` prints and `evaluate` calls `filled`.
+
+An estimator's excess is its squared pixel error beyond that of decode(encode(truth)); what it removes of
+hold's excess is the figure. Clips and their cases: engine/training/clips.py."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.backend import Backend, FrameDecoder
+from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
+from engine.models import extrapolator as maps
+from engine.models.autoencoder import from_bytes
+from engine.models.extrapolator_net import ExtrapolatorNet
+from engine.models.weights import has_part, load_part
+from engine.training import measures
+from engine.training.clips import Clip
+
+Fill = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
+"""engine.backend.Extrapolator.extrapolate."""
+
+
+def estimators(backend: Backend, directory: Path) -> dict[str, Fill]:
+    """Every estimator by name, called as the decoder rank calls one; the learned ones where they are trained."""
+
+    def plain(make: Callable[[Tensor, float], Tensor]) -> Fill:
+        def fill(latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+            ratio = float(time - times[-1]) / float(times[-1] - times[-2])
+            return make(torch.from_numpy(latents)[:, None], ratio)[0].numpy()
+
+        return fill
+
+    known: dict[str, Fill] = {
+        "hold": lambda latents, times, buttons, time: latents[-1],
+        "linear": plain(lambda z, ratio: maps.linear(z[1], z[2], ratio)),
+        "quadratic": plain(lambda z, ratio: maps.quadratic(z[0], z[1], z[2], ratio)),
+        "exponential": plain(lambda z, ratio: maps.exponential(z[1], z[2], ratio)),
+        "exponential_basis": plain(lambda z, ratio: maps.exponential_in_basis(z[0], z[1], z[2], ratio)),
+        "exponential_gated": SphereExtrapolator().extrapolate,
+    }
+    if not has_part(directory, "extrapolator"):
+        return known
+    net = load_part(directory, "extrapolator")
+    assert isinstance(net, ExtrapolatorNet)
+
+    def combined(latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+        stride, ahead = torch.tensor([times[-1] - times[-2], time - times[-1]])
+        by = net.combined(stride[None], ahead[None], torch.tensor([True]))
+        return maps.combination(*torch.from_numpy(latents)[:, None], by)[0].numpy()
+
+    learned = backend.extrapolator()
+    assert isinstance(learned, LearnedExtrapolator)
+    return known | {
+        "combination": combined,
+        "learned_ungated": LearnedExtrapolator(learned.run, gated=False).extrapolate,
+        "learned": learned.extrapolate,
+    }
+
+
+OLD_BUTTONS = "learned_old_buttons"
+"""The learned one told the buttons of frame t: what the newest buttons are worth."""
+
+
+@dataclass
+class Scores:
+    """Per (case, frames ahead, estimator) lists of squared errors and similarities, of the seam [estimator],
+    and of milliseconds."""
+
+    errors: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
+    ssims: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
+    seams: dict[str, list[float]] = field(default_factory=dict)
+    took_ms: dict[str, list[float]] = field(default_factory=dict)
+
+    def excess(self, estimator: str, ahead: int, weights: dict[str, float]) -> float:
+        """Mean squared error beyond the ceiling's, cases weighted."""
+        total = 0.0
+        for case, weight in weights.items():
+            own, ceiling = (self.errors.get((case, ahead, name)) for name in (estimator, "ceiling"))
+            if own and ceiling:
+                total += weight * (sum(own) / len(own) - sum(ceiling) / len(ceiling))
+        return total
+
+    def figures(self, estimator: str, ahead: int, weights: dict[str, float]) -> dict[str, float | None]:
+        """psnr_db and ssim (means over clips, cases weighted), excess_mse_removed (of pooled errors)."""
+        present = {c: w for c, w in weights.items() if self.errors.get((c, ahead, estimator))}
+        whole = sum(present.values())
+        if not whole:
+            return {"psnr_db": None, "ssim": None, "excess_mse_removed": None}
+        psnr = ssim = 0.0
+        for case, weight in present.items():
+            errors = np.maximum(self.errors[case, ahead, estimator], 10**-4.5)
+            psnr += weight / whole * float(-10 * np.log10(errors).mean())
+            ssim += weight / whole * float(np.mean(self.ssims.get((case, ahead, estimator), [np.nan])))
+        held = self.excess("hold", ahead, present)
+        removed = 1 - self.excess(estimator, ahead, present) / held if held > 1e-7 else None
+        rounded = None if removed is None else round(removed, 3)
+        return {"psnr_db": round(psnr, 2), "ssim": round(ssim, 4), "excess_mse_removed": rounded}
+
+
+class Filling:
+    """Runs every estimator over clips and keeps the scores."""
+
+    def __init__(self, backend: Backend, directory: Path, ssim: bool = True) -> None:
+        self.encoder, self.decoder, self.ssim = backend.encoder(), backend.decoder(), ssim
+        self.estimators = estimators(backend, directory)
+        self.scores = Scores()
+
+    def add(self, clip: Clip) -> None:
+        latents = self.encoder.encode(clip.pictures)
+        true = from_bytes(torch.from_numpy(clip.pictures[3:]))
+        ceiling = decoded(self.decoder, latents[2:])
+        self._score(clip, "ceiling", ceiling[1:], true)
+        for name, fill in self.estimators.items():
+            made = self._filled(clip, latents[:3], name, fill, clip.buttons[1:])
+            if name == "hold":
+                made = made.expand(2 * clip.stride, -1, -1, -1)
+            self._score(clip, name, made, true)
+            self._seam(clip, name, made, ceiling)
+        if "learned" in self.estimators and "buttons" in clip.cases:
+            stale = np.repeat(clip.buttons[:1], 2 * clip.stride, 0)
+            fill = self.estimators["learned"]
+            self._score(clip, OLD_BUTTONS, self._filled(clip, latents[:3], OLD_BUTTONS, fill, stale), true)
+
+    def _filled(self, clip: Clip, given: np.ndarray, name: str, fill: Fill, buttons: np.ndarray) -> Tensor:
+        """Decoded pictures [2s, 3, 480, 720] of the frames ahead; of hold one is enough."""
+        made = []
+        for ahead in range(1, 2 if name == "hold" else 2 * clip.stride + 1):
+            began = time.perf_counter()
+            made.append(fill(given, clip.times, buttons[ahead - 1], float(ahead)))
+            self.scores.took_ms.setdefault(name, []).append((time.perf_counter() - began) * 1e3)
+        return decoded(self.decoder, np.stack(made))
+
+    def _score(self, clip: Clip, name: str, made: Tensor, true: Tensor) -> None:
+        errors = (made - true).square().mean((1, 2, 3)).tolist()
+        # At half size, as the measure's authors advise for pictures of this height.
+        same = measures.ssim(F.avg_pool2d(made, 2), F.avg_pool2d(true, 2)).tolist() if self.ssim else []
+        for k, case in enumerate(clip.cases, start=1):
+            self.scores.errors.setdefault((case, k, name), []).append(errors[k - 1])
+            if same:
+                self.scores.ssims.setdefault((case, k, name), []).append(same[k - 1])
+
+    def _seam(self, clip: Clip, name: str, made: Tensor, ceiling: Tensor) -> None:
+        """The change from the last filled frame to the next true one, over that between the true ones."""
+        last = clip.stride - 1
+        if last < 1 or clip.cases[last] != "steady":
+            return
+        arrives = ceiling[clip.stride]
+        jump = (arrives - made[last - 1]).square().mean().sqrt()
+        change = (arrives - ceiling[last]).square().mean().sqrt()
+        self.scores.seams.setdefault(name, []).append(float(jump / change.clamp(min=1e-3)))
+
+
+def decoded(decoder: FrameDecoder, latents: np.ndarray) -> Tensor:
+    """latents [K, C, 10, 15] -> float pictures [K, 3, 480, 720]."""
+    return from_bytes(torch.from_numpy(np.stack([decoder.decode(z) for z in latents])))
+
+
+def filled_table(
+    scores: Scores, names: Sequence[str], stride: int, weights: dict[str, float]
+) -> dict[str, Any]:
+    """{frames ahead: {estimator: figures}}; weights: each case's share, one alone or as played."""
+    return {
+        str(k): {name: scores.figures(name, k, weights) for name in names} for k in range(1, 2 * stride + 1)
+    }

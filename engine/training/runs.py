@@ -1,0 +1,146 @@
+"""Runs of consecutive frames as latents: what the extrapolator learns from and is measured on.
+
+`RunBank` plays B worlds under scripted drivers, renders and encodes every frame of a run, then lets them play
+on unseen for a while. `windows` cuts runs into what a decoder rank has at hand (latents one stride apart, the
+newest buttons) and what it should have shown. Nothing waits for the GPU but one look per run at worn-out
+worlds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.training.data import Simulation
+from games import GAMES
+
+Encode = Callable[[Tensor], Tensor]
+"""uint8 [B, 480, 720, 3] -> latents float [B, C, 10, 15]."""
+
+MAX_STRIDE = 8
+RUN_FRAMES = 3 * MAX_STRIDE + 1
+"""One stride back and two ahead at the largest stride."""
+EVENTS = {"racing": ("collision",), "platformer": ("alive", "lives", "level")}
+"""Telemetry fields whose change is a cut, a death, a respawn, a crash: motion does not go on through it."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """R runs of L consecutive frames. latents [R, L, C, 10, 15] bfloat16; buttons [R, L, N] float32, 0 or 1,
+    held in the frame that led there; eventful [R, L] bool: this frame differs from the one before by an
+    event."""
+
+    latents: Tensor
+    buttons: Tensor
+    eventful: Tensor
+
+
+@dataclass(frozen=True)
+class Windows:
+    """B windows. before, newest, truth: latents [B, C, 10, 15] at t - stride, t and t + ahead; oldest the one
+    at t - 2 stride (`before` where the run begins later: then `deep` is False). buttons [B, N] the newest.
+    strides, aheads float32 [B] frames."""
+
+    oldest: Tensor
+    before: Tensor
+    newest: Tensor
+    truth: Tensor
+    buttons: Tensor
+    strides: Tensor
+    aheads: Tensor
+    deep: Tensor
+
+
+class RunBank:
+    """The newest `size` runs of one game; `refresh` adds one of every world."""
+
+    def __init__(
+        self,
+        simulation: Simulation,
+        encode: Encode,
+        size: int,
+        frames: int = RUN_FRAMES,
+        gap: tuple[int, int] = (8, 64),
+    ) -> None:
+        """gap: frames played unseen between two runs, least and most."""
+        self.simulation, self.encode, self.size, self.frames, self.gap = simulation, encode, size, frames, gap
+        spec = simulation.spec
+        self.watched = [spec.field_index(name) for name in EVENTS[spec.name]]
+        self.parts: list[Runs] = []
+
+    @property
+    def count(self) -> int:
+        return sum(len(part.latents) for part in self.parts)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Play on unseen, then a run of every world."""
+        sim, (least, most) = self.simulation, self.gap
+        sim.replace_old()
+        sim.advance(torch.randint(least, most + 1, (sim.batch,), device=sim.device), most)
+        latents, held, marks = [], [], [self._marks()]
+        for _ in range(self.frames):
+            buttons = sim.drivers.act(sim.world)
+            sim.world.step(buttons)
+            latents.append(self.encode(sim.world.render()).to(torch.bfloat16))
+            held.append(((buttons[:, None] & sim.bits) != 0).float())
+            marks.append(self._marks())
+        sim.age += self.frames
+        told = torch.stack(marks, 1)
+        eventful = (told[:, 1:] != told[:, :-1]).any(-1)
+        self.parts.append(Runs(torch.stack(latents, 1), torch.stack(held, 1), eventful))
+        while self.count - len(self.parts[0].latents) >= self.size:
+            self.parts.pop(0)
+
+    def runs(self) -> Runs:
+        return Runs(*(torch.cat([getattr(part, f.name) for part in self.parts]) for f in fields(Runs)))
+
+    def _marks(self) -> Tensor:
+        return self.simulation.world.telemetry()[:, self.watched]
+
+
+def windows(runs: Runs, count: int, late_latch: float = 0.3) -> Windows:
+    """count random windows: strides 1 to 8, 1 to 2 x stride ahead, larger strides and nearer frames oftener.
+
+    late_latch: share of the windows whose buttons are up to 4 frames newer than the frame wanted, as on a
+    screen that trails the keyboard."""
+    device, length = runs.latents.device, runs.latents.shape[1]
+    longest = min(MAX_STRIDE, (length - 1) // 3)
+    strides = torch.maximum(*torch.randint(1, longest + 1, (2, count), device=device))
+    spread = torch.rand(count, device=device) ** 1.3
+    aheads = (1 + (spread * 2 * strides)).long().clamp(max=2 * strides)
+    room = length - strides - aheads
+    at = strides + (torch.rand(count, device=device) * room).long()
+    newer = torch.randint(1, 5, (count,), device=device) * (torch.rand(count, device=device) < late_latch)
+    which = torch.randint(len(runs.latents), (count,), device=device)
+    deep = at >= 2 * strides
+    oldest = torch.where(deep, at - 2 * strides, at - strides)
+
+    def latent(frame: Tensor) -> Tensor:
+        return runs.latents[which, frame].float()
+
+    return Windows(
+        latent(oldest),
+        latent(at - strides),
+        latent(at),
+        latent(at + aheads),
+        runs.buttons[which, (at + aheads + newer).clamp(max=length - 1)],
+        strides.float(),
+        aheads.float(),
+        deep,
+    )
+
+
+def save_runs(path: Path, runs: Runs) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({f.name: getattr(runs, f.name).contiguous() for f in fields(Runs)}, path)
+
+
+def load_runs(path: Path, device: str = "cpu") -> Runs:
+    stored = load_file(path, device=device)
+    return Runs(*(stored[f.name] for f in fields(Runs)))
+
+
+assert set(EVENTS) == set(GAMES)
