@@ -180,7 +180,7 @@ def train(context: typer.Context) -> int:
 @app.command(context_settings=_PASS_ON)
 def doctor(context: typer.Context) -> int:
     """What this machine has, what will be used, what is missing and how to fix it."""
-    return _run_engine("engine.doctor", context.args)
+    return _run_engine("engine.doctor", context.args, needs_engine=False)
 
 
 def _fail(text: str, code: int) -> NoReturn:
@@ -211,11 +211,12 @@ def _modules(package: str) -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
 
 
-def _run_engine(module: str, arguments: list[str]) -> int:
+def _run_engine(module: str, arguments: list[str], needs_engine: bool = True) -> int:
     """Run an engine module in the foreground; its exit code is ours."""
     from client.engine_process import PACKAGE_ROOT, require_engine_installed, run_in_foreground
 
-    require_engine_installed("this command")
+    if needs_engine:
+        require_engine_installed("this command")
     if not PACKAGE_ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file():
         raise UserError(f"this installation has no {module}: install dreamcade anew")
     try:

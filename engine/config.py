@@ -14,9 +14,9 @@ class AutoencoderConfig:
     """480x720 pictures <-> latents [channels, 10, 15]. Widths are channels per stage, blocks residual blocks
     per stage.
 
-    The encoder's stages stand at 1/4, 1/8, 1/16, 1/48 of the resolution, the decoder's at 1/48, 1/24, 1/8 and, with a
-    fourth, 1/4: a non-linear layer that near the pixels draws sharper edges for the same milliseconds.
-    """
+    The encoder's stages stand at 1/4, 1/8, 1/16, 1/48 of the resolution, the decoder's at 1/48, 1/24, 1/8
+    and, with a fourth, 1/4: a non-linear layer that near the pixels draws sharper edges for the same
+    milliseconds. """
 
     channels: int = 96
     encoder_widths: tuple[int, ...] = (64, 112, 160, 224)

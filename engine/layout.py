@@ -1,8 +1,9 @@
 """The planner: a measured profile and a number of accelerators -> which ranks run the world and which decode.
 
 Every legal split is listed and its throughput and latency predicted as a pipeline's: the slowest of world
-ranks, latent link, decoder ranks and copies to the host sets the rate. After DeepSpeed-Ulysses a world is split
-only where ranks divide heads and tokens. What was not measured is extrapolated and says so. No torch."""
+ranks, latent link, decoder ranks and copies to the host sets the rate. After DeepSpeed-Ulysses a world is
+split only where ranks divide heads and tokens. What was not measured is extrapolated and says so. No
+torch."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +32,9 @@ class Split:
     def __str__(self) -> str:
         if not self.decoder_ranks:
             return f"world and decoder on one accelerator, batch {self.batch}"
-        return f"{self.world_ranks} world + {self.decoder_ranks} decoder, bands {self.bands}, batch {self.batch}"
+        return (
+            f"{self.world_ranks} world + {self.decoder_ranks} decoder, bands {self.bands}, batch {self.batch}"
+        )
 
 
 @dataclass(frozen=True)
@@ -102,11 +105,17 @@ def make_plan(profile: Profile, gpus: int, worlds: int = 1, objective: str = "th
     assert gpus >= 1 and objective in OBJECTIVES
     if profile.step_time(1, worlds) is None:
         measured = sorted({step.worlds for step in profile.steps if step.ranks == 1})
-        raise ProfileError(f"{worlds} worlds were not measured in {profile.name}: choose --worlds from {measured}")
+        raise ProfileError(
+            f"{worlds} worlds were not measured in {profile.name}: choose --worlds from {measured}"
+        )
     legal = [split for split in splits(profile, gpus) if why_illegal(profile, split, gpus, worlds) is None]
     if not legal:
-        raise ProfileError(f"no split fits the {profile.memory_gib:g} GiB of an accelerator: plan for fewer worlds")
-    table = sorted((predict(profile, split, worlds) for split in legal), key=lambda p: preference(p, objective))
+        raise ProfileError(
+            f"no split fits the {profile.memory_gib:g} GiB of an accelerator: plan for fewer worlds"
+        )
+    table = sorted(
+        (predict(profile, split, worlds) for split in legal), key=lambda p: preference(p, objective)
+    )
     return Plan(profile, gpus, worlds, objective, tuple(table))
 
 

@@ -139,4 +139,6 @@ def _impossible(profile: Profile) -> str | None:
             return f"{link} must have a latency of 0 or more and a positive bandwidth"
     sizes = {k: v for k, v in msgspec.structs.asdict(profile.model).items() if k != "preset"}
     sizes |= {"accelerators": profile.accelerators, "memory_gib": profile.memory_gib}
-    return next((f"{field} is {value}, it must be positive" for field, value in sizes.items() if value <= 0), None)
+    return next(
+        (f"{field} is {value}, it must be positive" for field, value in sizes.items() if value <= 0), None
+    )

@@ -7,10 +7,13 @@ import torch
 
 from engine.backend import Opening
 from engine.config import WorldConfig
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
+from engine.fast.pipeline import Pipeline, Shown
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import Controls, StaticWorld
 from engine.fast.torch_backend import TorchStep
+from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
 from tests.tiny import shaken, tiny_config
 
@@ -50,3 +53,111 @@ def test_static_ring_gives_the_dream_past_its_rollover():
         made, told = dreamed(quick)
         np.testing.assert_allclose(made, latents, atol=2e-5)
         np.testing.assert_allclose(told, telemetry, atol=1e-3, rtol=1e-4)
+
+
+def test_worlds_keep_their_own_numbers_and_a_waiting_one_keeps_its_state():
+    model = tiny_world()
+    config = model.config
+    both, random = StaticWorld(model, worlds=2), np.random.default_rng(4)
+    alone = [StaticWorld(model) for _ in range(2)]
+    latents = [opening(config, seed=i).latents[0] for i in range(2)]
+    for i in range(2):
+        for world, slot in ((both, i), (alone[i], 0)):
+            world.place(slot, latents[i], latents[i], np.zeros(config.telemetry))
+    for t in range(STEPS):
+        controls = random_controls(random, config, 2)
+        controls = Controls(controls.buttons, controls.noise, controls.strides, np.array([1, t % 3 == 1]))
+        both.step(controls.packed())
+        for i in range(2):
+            if controls.active[i]:
+                alone[i].step(controls.packed()[i : i + 1])
+    for i in range(2):
+        for made, expected in zip(both.made(i), alone[i].made(0)):
+            np.testing.assert_allclose(made, expected, atol=2e-5)
+
+
+def random_controls(random: np.random.Generator, config: WorldConfig, worlds: int) -> Controls:
+    return Controls(
+        random.random((worlds, config.buttons)),
+        random.standard_normal((worlds, config.noise)),
+        random.integers(1, 9, worlds).astype(np.float32),
+        np.ones(worlds),
+    )
+
+
+def tiny_decoder(device: str = "cpu") -> Decoder:
+    torch.manual_seed(1)
+    model = Decoder(tiny_config().autoencoder)
+    shaken(model)
+    return model.to(device)
+
+
+def test_decoder_on_static_buffers_gives_the_models_bytes():
+    model = tiny_decoder()
+    quick = GraphDecoder(model, (16, 10, 15), dtype=torch.float32, capture=False)
+    for latent in opening(tiny_config().world).latents:
+        expected = to_bytes(model(torch.from_numpy(latent)[None]))[0].numpy()
+        made = quick.decode(latent)
+        assert made.shape == (480, 720, 3) and made.flags.c_contiguous and made.flags.owndata
+        assert np.abs(made.astype(int) - expected).max() <= 1 and (made != expected).mean() < 1e-3
+
+
+def piped(device: str, dtype: torch.dtype, capture: bool) -> tuple[list[Shown], list[np.ndarray]]:
+    """STEPS ticks through a pipeline, and the latents of the same steps in order."""
+    model, decoder = tiny_world().to(device), tiny_decoder(device)
+    config = model.config
+    worlds = [GraphWorld(model, 2, dtype, capture=capture) for _ in range(2)]
+    decoders = [GraphDecoder(decoder, (16, 10, 15), 2, dtype, capture) for _ in range(2)]
+    pipeline, random = Pipeline(worlds[0], decoders), np.random.default_rng(7)
+    latents, shown = [], []
+    for world in worlds:
+        for i in range(2):
+            start = opening(config, seed=i).latents[0]
+            world.place(i, start, start, np.zeros(config.telemetry))
+    for _ in range(STEPS):
+        controls = random_controls(random, config, 2).packed()
+        if (done := pipeline.push(controls)) is not None:
+            shown.append(Shown(done.tick, done.pictures.copy(), done.told.copy()))
+        worlds[1].step(controls)
+        latents.append(worlds[1].latent.cpu().numpy().copy())
+    return shown + [Shown(s.tick, s.pictures.copy(), s.told.copy()) for s in pipeline.flush()], latents
+
+
+def check_piped(device: str, dtype: torch.dtype, capture: bool) -> None:
+    shown, latents = piped(device, dtype, capture)
+    assert [s.tick for s in shown] == list(range(STEPS))
+    decoder = GraphDecoder(tiny_decoder(device), (16, 10, 15), dtype=dtype, capture=False)
+    for one, latent in zip(shown, latents):
+        assert np.array_equal(one.pictures[1], decoder.decode(latent[1])) or device == "cuda"
+        assert np.abs(one.pictures[1].astype(int) - decoder.decode(latent[1])).max() <= 3
+
+
+def test_pipeline_shows_every_tick_in_order():
+    check_piped("cpu", torch.float32, capture=False)
+
+
+# -- on a GPU: captured, in bfloat16 ------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_captured_step_gives_the_dream_past_its_rollover(compiled):
+    model = tiny_world()
+    latents, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
+    world = GraphWorld(model.cuda(), dtype=torch.float32, compiled=compiled)
+    np.testing.assert_allclose(dreamed(StaticDream("racing", world))[0], latents, atol=5e-3)  # TF32
+    half = dreamed(StaticDream("racing", GraphWorld(model, compiled=compiled)))[0]
+    assert np.sqrt(np.mean((half - latents) ** 2)) < 0.05
+
+
+@pytest.mark.gpu
+def test_captured_pipeline_shows_every_tick_in_order():
+    check_piped("cuda", torch.bfloat16, capture=True)
+
+
+@pytest.mark.gpu
+def test_captured_decoder_gives_the_models_bytes():
+    model = tiny_decoder("cuda")
+    quick, latent = GraphDecoder(model, (16, 10, 15)), opening(tiny_config().world).latents[0]
+    expected = to_bytes(model(torch.from_numpy(latent)[None].cuda()))[0].cpu().numpy()
+    assert np.abs(quick.decode(latent).astype(int) - expected).mean() < 1

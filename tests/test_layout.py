@@ -25,6 +25,7 @@ def document(seed: int = 0, **changes: object) -> dict:
         {"batch": b, "bands": k, "ms": decode * b**0.8 / k**0.8, "memory_gib": draw.uniform(1, 30)}
         for b in (1, 2, 8) for k in (1, 2, 4)
     ]  # fmt: skip
+    decodes[0]["memory_gib"] = 1.0  # something always fits
     model = {"preset": "made up", "tokens": 160, "heads": 8, "layers": 9, "width": 320, "rows": 10}
     model |= {"latent_bytes": 57600, "frame_bytes": 1036800}
     link = {"latency_us": draw.uniform(1, 30), "bandwidth_gb_s": draw.uniform(20, 400)}
@@ -116,7 +117,9 @@ def test_splits_that_break_a_rule_are_refused_in_words():
     assert "GiB" in (why_illegal(p, Split(1, 2, 2, 1), 8, 1) or "")
     with pytest.raises(ProfileError, match="no split fits"):
         make_plan(p, 4)
-    with pytest.raises(ProfileError, match=r"3 worlds were not measured in test: choose --worlds from \[1, 4\]"):
+    with pytest.raises(
+        ProfileError, match=r"3 worlds were not measured in test: choose --worlds from \[1, 4\]"
+    ):
         make_plan(p, 4, worlds=3)
 
 

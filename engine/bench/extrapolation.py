@@ -2,10 +2,11 @@
 
     python -m engine.bench.extrapolation [racing] [--stride 4] [--clips 24] [--json]
 
-Per frame ahead (1 to 2 x stride) and case (steady motion, buttons changing, events): PSNR, SSIM, and the share
-of hold's excess squared error that is removed, excess over decode(encode(truth)). Then each estimator's cost, the
-seam (the change from the last filled frame to the next true one, over the change between true frames), and
-frames from a key to the first changed pixel, with the learned extrapolator and without. Seeds are held out."""
+Per frame ahead (1 to 2 x stride) and case (steady motion, buttons changing, events): PSNR, SSIM, and the
+share of hold's excess squared error that is removed, excess over decode(encode(truth)). Then each estimator's
+cost, the seam (the change from the last filled frame to the next true one, over the change between true
+frames), and frames from a key to the first changed pixel, with the learned extrapolator and without. Seeds
+are held out."""
 
 import argparse
 import json
@@ -31,8 +32,8 @@ _KEY_CLIPS = 4
 def key_to_pixel(filling: Filling, clips: list[Clip]) -> dict[str, float | None]:
     """Frames from a key to the first changed picture, mean over buttons and over the key's frame in the step.
 
-    A key of frame t + j: without extrapolation that sees it, the next true step's frame, t + s, shows it first
-    (if that step's window still takes it); with it, the first filled frame from j on that differs."""
+    A key of frame t + j: without extrapolation that sees it, the next true step's frame, t + s, shows it
+    first (if that step's window still takes it); with it, the first filled frame from j on that differs."""
     fill = filling.estimators.get("learned")
     waits, seen = [], []
     for clip in clips:
@@ -103,8 +104,8 @@ def as_json(game: str, filling: Filling, stride: int, shares: dict[str, float]) 
 
 
 def removed(scores: Scores, names: list[str], stride: int, weights: dict[str, float]) -> dict[str, Any]:
-    """Share of hold's excess removed, errors pooled over the frames up to the next true one, and up to where a
-    late step may lead."""
+    """Share of hold's excess removed, errors pooled over the frames up to the next true one, and up to where
+    a late step may lead."""
     out = {}
     for name in names:
         row = {}

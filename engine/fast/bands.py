@@ -1,8 +1,8 @@
 """A decode shared by several ranks: each makes a band of rows of every picture, or whole pictures in turn.
 
 The decoder has no norms, so a band depends on the latents of its receptive field alone. Nothing is exchanged:
-every layer computes the rows that the layers after it still need, so the halo shrinks on its way to the pixels
-(after MCUNetV2's patches, 2110.15352). Bands are cut where the slowest of them is cheapest."""
+every layer computes the rows that the layers after it still need, so the halo shrinks on its way to the
+pixels (after MCUNetV2's patches, 2110.15352). Bands are cut where the slowest of them is cheapest."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

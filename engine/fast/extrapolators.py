@@ -1,5 +1,6 @@
-"""The extrapolators of the decoder ranks, on numpy arrays: the learned one where it was trained, else the sphere
-map. Geometry runs in PyTorch on the CPU in float32 (0.3 ms); what runs the network is the backend's matter."""
+"""The extrapolators of the decoder ranks, on numpy arrays: the learned one where it was trained, else the
+sphere map. Geometry runs in PyTorch on the CPU in float32 (0.3 ms); what runs the network is the backend's
+matter."""
 
 from collections.abc import Callable
 

@@ -1,10 +1,10 @@
 """One world model over several ranks: each holds a share of a frame's tokens, and of their ring.
 
-Attention within a frame turns the share of tokens into a share of heads by one all-to-all, and back by another
-(DeepSpeed-Ulysses, 2309.14509). Where ranks do not divide heads, keys and values go round instead (Ring
-Attention, 2310.01889). Attention over time is each token's own and needs nothing. Rank 0 of the group leads: it
-draws the noise and tells the others what to do by broadcasts on the host, before each step, so that what the
-device does stays capturable."""
+Attention within a frame turns the share of tokens into a share of heads by one all-to-all, and back by
+another (DeepSpeed-Ulysses, 2309.14509). Where ranks do not divide heads, keys and values go round instead
+(Ring Attention, 2310.01889). Attention over time is each token's own and needs nothing. Rank 0 of the group
+leads: it draws the noise and tells the others what to do by broadcasts on the host, before each step, so that
+what the device does stays capturable."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +28,9 @@ def check_split(config: WorldConfig, ranks: int) -> None:
     """Raises UsageError where this model's tokens do not go over so many ranks."""
     if ranks < 1 or config.tokens % ranks:
         legal = [n for n in range(1, config.tokens + 1) if config.tokens % n == 0][:8]
+        choices = ", ".join(map(str, legal))
         raise UsageError(
-            f"{ranks} world ranks do not divide {config.tokens} tokens: choose one of {', '.join(map(str, legal))}"
+            f"{ranks} world ranks do not divide {config.tokens} tokens: choose one of {choices}"
         )
 
 
@@ -50,7 +51,9 @@ class HeadSplit(_Shared):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[B, S / ranks, heads, head_width] each -> the same."""
         packed = torch.stack((q, k, v)).unflatten(3, (self.ranks, -1))  # [3, B, S', ranks, heads / ranks, hd]
-        swapped = self._all_to_all(packed.permute(3, 0, 1, 4, 2, 5))  # [ranks of tokens, 3, B, heads', S', hd]
+        swapped = self._all_to_all(
+            packed.permute(3, 0, 1, 4, 2, 5)
+        )  # [ranks of tokens, 3, B, heads', S', hd]
         q, k, v = swapped.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)  # [B, heads / ranks, S, hd]
         y = F.scaled_dot_product_attention(q, k, v).unflatten(2, (self.ranks, -1))
         back = self._all_to_all(y.permute(2, 0, 3, 1, 4))  # [ranks of heads, B, S', heads', hd]

@@ -34,5 +34,3 @@ class StaticDream(Dream):
         self.number += 1
         self._made, told = self.world.made(0)
         return self._made, told
-
-

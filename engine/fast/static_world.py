@@ -108,7 +108,7 @@ class StaticWorld:
         """`controls` and the state -> the next state, in place."""
         x, shared = self._tokens()
         slots = self.number % self.config.context
-        self.bias[self.worlds, slots] = 0.0
+        self.bias.scatter_(1, slots[:, None], 0.0)
         cos, sin = (a[:, None, None] for a in rotary(self.number, self.config.head_width))
         rings = iter(self.ring)
         for layer, modulation in zip(self.weights.layers, shared[None] + self.weights.table):

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from engine.backend import Opening, Step
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
 from engine.models.weights import has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
@@ -35,10 +37,16 @@ class TorchBackend:
     def world(self) -> Dream:
         model = self._part("world")
         assert isinstance(model, WorldModel)
+        if self.device == "cuda":
+            return StaticDream(self.game, GraphWorld(model, dtype=self.dtype))
         return Dream(self.game, self.config.world, TorchStep(model, self.dtype))
 
-    def decoder(self) -> "TorchDecoder":
-        return TorchDecoder(self._part("decoder"), self.dtype)
+    def decoder(self) -> "TorchDecoder | GraphDecoder":
+        model = self._part("decoder")
+        assert isinstance(model, Decoder)
+        if self.device == "cuda":
+            return GraphDecoder(model, self.latent_shape, dtype=self.dtype)
+        return TorchDecoder(model, self.dtype)
 
     def encoder(self) -> "TorchEncoder":
         return TorchEncoder(self._part("encoder"))

@@ -1,10 +1,10 @@
 """Frames between true steps: the newest latents continued along the token sphere.
 
-In the way of one frame: the decoder rank has true latents one stride apart and a frame index beyond the newest;
-an estimator says what the latent there is. All estimators stand here side by side except the learned network
-(engine/models/extrapolator_net.py). Latents are [..., C, H, W], each token on the sphere of radius sqrt(C), so
-that an angle is sqrt(mean over channels of the squared tangent). `ratio`: time beyond the newest latent over the
-time between the last two."""
+In the way of one frame: the decoder rank has true latents one stride apart and a frame index beyond the
+newest; an estimator says what the latent there is. All estimators stand here side by side except the learned
+network (engine/models/extrapolator_net.py). Latents are [..., C, H, W], each token on the sphere of radius
+sqrt(C), so that an angle is sqrt(mean over channels of the squared tangent). `ratio`: time beyond the newest
+latent over the time between the last two."""
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ GAIN = 0.5
 TRUST_COS = 0.3
 """Tokens whose last turn has a cosine below this hold still."""
 CUT_COS = (0.1, 0.3)
-"""Mean cosine between the last two latents: below the first the picture was cut, above the second it was not."""
+"""Mean cosine between the last two latents: below the first the picture was cut, above the second it was
+not."""
 ERROR_RATIO = (0.95, 1.25)
 """Predicted error of moving over that of holding: trusted up to the first, held from the second on."""
 _RIDGE = 0.3
@@ -85,8 +86,8 @@ def exponential_in_basis(oldest: Tensor, before: Tensor, newest: Tensor, ratio: 
 
 
 def combination(oldest: Tensor, before: Tensor, newest: Tensor, coefficients: Tensor) -> Tensor:
-    """A learned linear combination (after OLSS, 2503.07699), then back onto the sphere. coefficients [..., 3]:
-    of oldest, before, newest; for batches [B, 3]."""
+    """A learned linear combination (after OLSS, 2503.07699), then back onto the sphere. coefficients [...,
+    3]: of oldest, before, newest; for batches [B, 3]."""
     oldest_by, before_by, newest_by = coefficients[..., None, None, None].unbind(-4)
     return to_sphere(oldest * oldest_by + before * before_by + newest * newest_by, -3)
 

@@ -1,10 +1,10 @@
 """The learned extrapolator: a small convolutional network on the last two latents, the newest buttons and the
 time ahead. It sees keys that no true step has seen yet.
 
-The network's output is a tangent at the newest latent and a gain on the last motion, so that the exponential map
-is its base and hold what it does when it knows nothing; it also predicts its own error and hold's, by which
-the move is trusted, damped or dropped. Geometry stays in float32 outside of the quick twins' graph, which holds
-`Heads` of `forward` only."""
+The network's output is a tangent at the newest latent and a gain on the last motion, so that the exponential
+map is its base and hold what it does when it knows nothing; it also predicts its own error and hold's, by
+which the move is trusted, damped or dropped. Geometry stays in float32 outside of the quick twins' graph,
+which holds `Heads` of `forward` only."""
 
 from typing import NamedTuple
 

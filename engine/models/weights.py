@@ -2,8 +2,8 @@
 unpickled.
 
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one
-safetensors file per part: encoder, decoder, world, and where it was trained extrapolator. Matrices and convolutions are int8 `name` with float32
-`name.scale`; everything else is float32."""
+safetensors file per part: encoder, decoder, world, and where it was trained extrapolator. Matrices and
+convolutions are int8 `name` with float32 `name.scale`; everything else is float32."""
 
 import hashlib
 import json

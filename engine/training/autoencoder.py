@@ -60,15 +60,13 @@ class AutoencoderTraining:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.game, self.out, self.small, self.most_noise = args.game, args.out, args.small, args.noise
-        self.decoder_only = args.decoder_only
         self.device, self.rank = join_ranks(args.device)
         torch.manual_seed(0)
         self.config = AutoencoderConfig()
         model = Autoencoder(self.config).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if args.resume:
             state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
-            model.load_state_dict(state, strict=not self.decoder_only)
-        model.encoder.requires_grad_(not self.decoder_only)
+            model.load_state_dict(state)
         self.model = model
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
         torch.manual_seed(self.rank)
@@ -79,8 +77,7 @@ class AutoencoderTraining:
         for _ in range(2 if self.small else 8):
             self.pool.refresh()
         print(f"{self.game}: a pool of {self.pool.filled} pictures", flush=True)
-        trained = model.decoder if self.decoder_only else model
-        self.training = Training(trained, args.minutes * 60, lr=4e-4, muon_lr=None, warmup=300)
+        self.training = Training(model, args.minutes * 60, lr=4e-4, muon_lr=None, warmup=300)
 
     def run(self) -> None:
         said, errors = time.monotonic(), []
@@ -115,14 +112,12 @@ class AutoencoderTraining:
     def finish(self) -> None:
         """Save the average, print its figures on held-out seeds."""
         self.out.mkdir(parents=True, exist_ok=True)
-        prefix = "decoder." if self.decoder_only else ""
-        kept = {prefix + name: value for name, value in self.training.averaged().items()}
-        part = "decoder" if self.decoder_only else "autoencoder"
-        save_file(kept, self.out / f"{self.game}-{part}.safetensors")
+        state = self.training.averaged()
+        save_file(state, self.out / f"{self.game}-autoencoder.safetensors")
         averaged = Autoencoder(self.config).to(self.device)
-        averaged.load_state_dict(self.model.state_dict() | {k: v.float() for k, v in kept.items()})
+        averaged.load_state_dict({name: value.float() for name, value in state.items()})
         report(self.game, averaged, self.device, self.small)
-        print(f"{self.game}: {part}, {self.training.updates} updates", flush=True)
+        print(f"{self.game}: autoencoder, {self.training.updates} updates", flush=True)
 
 
 @torch.no_grad()
@@ -167,9 +162,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--resume", type=Path, nargs="*", help="go on from these weights")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--decoder-only", action="store_true", help="leave the encoder, so the latents, alone"
-    )
     parser.add_argument("--noise", type=float, default=0.1, help="most noise on the latents before decoding")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()

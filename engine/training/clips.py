@@ -1,8 +1,9 @@
 """Clips of held-out seeds for judging filled frames: latents' pictures before t, every true frame after.
 
-A clip has the pictures two, one and no stride before t, and every frame up to two strides after. Cases are told
-apart per frame ahead: steady (buttons as in the last step all the way), buttons (they changed), events (a
-crash, death, respawn or new level in between). Seeds are scouted without pictures first: events are rare."""
+A clip has the pictures two, one and no stride before t, and every frame up to two strides after. Cases are
+told apart per frame ahead: steady (buttons as in the last step all the way), buttons (they changed), events
+(a crash, death, respawn or new level in between). Seeds are scouted without pictures first: events are
+rare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ SCOUTED_FRAMES = (240, 900)
 
 @dataclass(frozen=True)
 class Clip:
-    """pictures uint8 [3 + 2s, 480, 720, 3]: at t - 2s, t - s, t, then t + 1 to t + 2s. buttons [1 + 2s, N]: of
-    frame t and those after. cases: one per frame ahead."""
+    """pictures uint8 [3 + 2s, 480, 720, 3]: at t - 2s, t - s, t, then t + 1 to t + 2s. buttons [1 + 2s, N]:
+    of frame t and those after. cases: one per frame ahead."""
 
     pictures: np.ndarray
     buttons: np.ndarray
@@ -68,8 +69,8 @@ def scout(game: str, seeds: range) -> Scouted:
 def choose(
     scouted: Scouted, stride: int, quota: dict[str, int]
 ) -> tuple[list[tuple[int, int]], dict[str, float]]:
-    """(world, t) of clips, case by case from worlds in turn, and each case's share of all moments as played. A
-    clip's case is that of its first stride; steady ones are so to the end."""
+    """(world, t) of clips, case by case from worlds in turn, and each case's share of all moments as played.
+    A clip's case is that of its first stride; steady ones are so to the end."""
     random = np.random.default_rng(0)
     moments = range(SCOUTED_FRAMES[0], SCOUTED_FRAMES[1] - 2 * stride - 1)
     found: dict[str, list[tuple[int, int]]] = {case: [] for case in CASES}

@@ -151,8 +151,8 @@ class ClipBank:
         self.last_telemetry = sim.world.telemetry()
 
     @torch.no_grad()
-    def advance(self) -> None:
-        """One step of every world: play, render, encode, store."""
+    def advance(self) -> tuple[Tensor, Tensor]:
+        """One step of every world: play, render, encode, store. Returns the pictures and class maps."""
         sim, slot = self.simulation, self.count % self.length
         restarted = sim.replace_old()
         before = torch.where(restarted[:, None], sim.world.telemetry(), self.last_telemetry)
@@ -167,6 +167,19 @@ class ClipBank:
         self.fresh[:, slot] = restarted
         self.last_telemetry = now
         self.count += 1
+        return pictures, classes
+
+    def latest(self, span: int) -> tuple[Clips, Tensor]:
+        """The newest `span` steps of every world, and which are whole, bool [B]."""
+        slots = (torch.arange(self.count - span, self.count, device=self.latents.device)) % self.length
+        clips = Clips(
+            self.latents[:, slots].float(),
+            self.buttons[:, slots],
+            self.strides[:, slots].float(),
+            self.telemetry[:, slots],
+            self.weights[:, slots],
+        )
+        return clips, ~self.fresh[:, slots][:, 1:].any(1)
 
     def sample(self, count: int, steps: int) -> Clips:
         """count clips of steps + 2 latents."""

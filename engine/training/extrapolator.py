@@ -4,9 +4,10 @@
 
 The truth is free: the simulators run at 60 Hz. Windows of all strides, 1 to 2 x stride ahead, with the newest
 buttons. Loss: the squared error of the latent in the decoder's own metric (how much a change of a token
-changes the picture, averaged over pictures), to which --pixels adds the squared error of decoded pictures. The
-inputs get noise, part of it shared with the truth: in play the latents are a dream's, and their faults go on.
-On a CPU give --bank FILE: rendering and encoding take a tenth of a second a frame, so frames are kept there."""
+changes the picture, averaged over pictures), to which --pixels adds the squared error of decoded pictures.
+The inputs get noise, part of it shared with the truth: in play the latents are a dream's, and their faults go
+on. On a CPU give --bank FILE: rendering and encoding take a tenth of a second a frame, so frames are kept
+there."""
 
 import argparse
 import time
@@ -36,7 +37,8 @@ from games import GAMES
 
 ERROR_WEIGHT = 0.02
 SHARED_NOISE, OWN_NOISE = 0.2, 0.06
-"""Largest root mean square per channel of the noise that inputs share with the truth, and of each one's own."""
+"""Largest root mean square per channel of the noise that inputs share with the truth, and of each one's
+own."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ class Metric:
 
 
 def decoder_metric(decoder: nn.Module, latents: Tensor, rounds: int) -> Metric:
-    """From Jacobian-vector products of random pictures at `latents` [B, C, H, W]; a tenth of it plain, so that
-    no direction is free."""
+    """From Jacobian-vector products of random pictures at `latents` [B, C, H, W]; a tenth of it plain, so
+    that no direction is free."""
     channels = latents.shape[1]
     total = torch.zeros(channels, channels, device=latents.device)
     for _ in range(rounds):
@@ -98,7 +100,8 @@ class Step(nn.Module):
         self.net, self.metric = net, metric
 
     def forward(self, batch: Windows, half: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the loss, squared errors of the move and of hold [2] (means, detached), the latents made."""
+        """Returns the loss, squared errors of the move and of hold [2] (means, detached), the latents
+        made."""
         motion = last_motion(batch.before, batch.newest)
         told = time_features(batch.buttons, batch.strides, batch.aheads)
         with torch.autocast(motion.device.type, half or torch.bfloat16, enabled=half is not None):

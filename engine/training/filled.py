@@ -28,7 +28,8 @@ Fill = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 
 
 def estimators(backend: Backend, directory: Path) -> dict[str, Fill]:
-    """Every estimator by name, called as the decoder rank calls one; the learned ones where they are trained."""
+    """Every estimator by name, called as the decoder rank calls one; the learned ones where they are
+    trained."""
 
     def plain(make: Callable[[Tensor, float], Tensor]) -> Fill:
         def fill(latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:

@@ -37,8 +37,8 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
 
 
 def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
-    """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where none
-    are given."""
+    """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where
+    none are given."""
     config = game_config(game)
     if (target / "config.json").exists():
         old = load_config(target)[0]

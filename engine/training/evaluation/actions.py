@@ -44,7 +44,8 @@ class ActionFollowing:
         self.dream.append(dream)
 
     def result(self) -> tuple[dict[str, dict[str, Any]] | None, float | None, list[str]]:
-        """Per button {real, dream, ratio, frames held and free}; the least ratio; notes on what is missing."""
+        """Per button {real, dream, ratio, frames held and free}; the least ratio; notes on what is
+        missing."""
         if not self.shares:
             return None, None, []
         shares, real, dream = (torch.cat(column) for column in (self.shares, self.real, self.dream))

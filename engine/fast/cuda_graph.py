@@ -1,0 +1,158 @@
+"""The GPU's way of a step and a decode: each one CUDA graph, on buffers that never move.
+
+A graph replays hundreds of small kernels for one launch; at batch 1 both models are bound by launches, not by
+arithmetic. With capture=False the same classes run as they are, on the CPU too, and are tested there. See
+engine/fast/pipeline.py for both at once."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.fast.static_world import EMPTY, StaticWorld
+from engine.fast.token_split import TokenSplit
+from engine.models.autoencoder import Decoder
+from engine.models.world_model import WorldModel
+
+_WARM_UPS = 3  # before a capture: libraries choose their kernels and allocate
+
+
+class Replay:
+    """`work`, which reads and writes static tensors and returns nothing: captured once, replayed by calls."""
+
+    def __init__(self, work: Callable[[], None], capture: bool) -> None:
+        self._work = work
+        self._graph = captured(work) if capture else None
+
+    def __call__(self) -> None:
+        if self._graph is None:
+            self._work()
+        else:
+            self._graph.replay()
+
+
+def captured(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
+    """Warmed up on a stream of its own, as capture demands."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side), torch.inference_mode():
+        for _ in range(_WARM_UPS):
+            work()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph, stream=side):
+        work()
+    return graph
+
+
+class Staging:
+    """Host values on their way into a device buffer: two pinned buffers in turn, so that nobody waits for a
+    copy that is under way unless two are."""
+
+    def __init__(self, target: Tensor) -> None:
+        self._target, self._turn = target, 0
+        self._pinned: list[Tensor] = []
+        if target.is_cuda:
+            self._pinned = [torch.empty(target.shape, dtype=target.dtype, pin_memory=True) for _ in range(2)]
+            self._copied = [torch.cuda.Event() for _ in range(2)]
+
+    def send(self, values: np.ndarray) -> None:
+        if not self._pinned:
+            self._target.copy_(torch.from_numpy(values))
+            return
+        self._turn ^= 1
+        pinned, copied = self._pinned[self._turn], self._copied[self._turn]
+        copied.synchronize()  # of two sends ago; at once where it never was recorded
+        pinned.copy_(torch.from_numpy(values))
+        self._target.copy_(pinned, non_blocking=True)
+        copied.record()
+
+
+class GraphWorld(StaticWorld):
+    """A StaticWorld whose step is one graph. compiled: torch.compile fuses the small kernels first (minutes,
+    needs a compiler: for servers and benchmarks)."""
+
+    def __init__(
+        self,
+        model: WorldModel,
+        worlds: int = 1,
+        dtype: torch.dtype = torch.bfloat16,
+        split: TokenSplit | None = None,
+        capture: bool = True,
+        compiled: bool = False,
+    ) -> None:
+        super().__init__(model, worlds, dtype, split)
+        self._staging = Staging(self.controls)
+        self.replay = Replay(torch.compile(self.advance) if compiled else self.advance, capture)
+        self.number.zero_()  # warm-up steps were nobody's
+        self.bias.fill_(EMPTY)
+
+    def step(self, controls: np.ndarray) -> None:
+        self._staging.send(controls)
+        self.replay()
+
+
+class GraphDecoder:
+    """B latents -> uint8 pictures, channels-last and in `dtype` throughout, bytes made before the shuffle.
+
+    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what makes channels-last
+    features of latents and writes the bytes; ours in plain PyTorch unless another is given (see
+    engine/fast/fused_decoder.py)."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        shape: tuple[int, int, int],
+        batch: int = 1,
+        dtype: torch.dtype = torch.bfloat16,
+        capture: bool = True,
+        paint: Callable[[Tensor, Tensor], None] | None = None,
+    ) -> None:
+        device = next(decoder.parameters()).device
+        self.latents = torch.zeros(batch, *shape, device=device)
+        rows, columns = shape[1] * 48, shape[2] * 48
+        self.pictures = torch.zeros(batch, rows, columns, 3, dtype=torch.uint8, device=device)
+        self._paint = paint or EagerPaint(decoder, dtype)
+        self.replay = Replay(self.advance, capture)
+        self._host = torch.empty(self.pictures.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+
+    @torch.inference_mode()
+    def advance(self) -> None:
+        """latents -> pictures, in place."""
+        self._paint(self.latents, self.pictures)
+
+    def decode(self, latent: np.ndarray) -> np.ndarray:
+        """See engine.backend.FrameDecoder; for a batch of one."""
+        self.latents[0].copy_(torch.from_numpy(latent))
+        self.replay()
+        self._host.copy_(self.pictures, non_blocking=True)
+        if self.pictures.is_cuda:
+            torch.cuda.current_stream().synchronize()
+        return self._host[0].numpy().copy()
+
+
+class EagerPaint:
+    """The decoder as PyTorch runs it, with its own copy of the weights."""
+
+    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+        own = copy.deepcopy(decoder).to(dtype)
+        self._decoder = own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._dtype = dtype
+
+    def __call__(self, latents: Tensor, pictures: Tensor) -> None:
+        x = latents.to(self._dtype, memory_format=torch.channels_last)
+        x = self._decoder.tail(F.silu(self._decoder.body(x)))
+        write_bytes(x, pictures, self._decoder.last_shuffle)
+
+
+def write_bytes(x: Tensor, pictures: Tensor, shuffle: int) -> None:
+    """The tail's output x [B, 3 s s, h, w], -1..1 -> pictures uint8 [B, h s, w s, 3]: bytes first, then the
+    shuffle moves a quarter of what floats would be."""
+    batch, _, rows, columns = x.shape
+    values = (x.float() * 127.5 + 128.0).clamp(0.0, 255.5).to(torch.uint8)
+    values = values.permute(0, 2, 3, 1).unflatten(3, (3, shuffle, shuffle))  # [B, h, w, 3, s, s]
+    target = pictures.view(batch, rows, shuffle, columns, shuffle, 3)
+    target.copy_(values.permute(0, 1, 4, 2, 5, 3))

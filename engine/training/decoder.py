@@ -1,0 +1,179 @@
+"""Stage `decoder`: encoder and world model stay as they are, the CPU decoder learns to paint what they make.
+
+    python -m engine.training.decoder racing --autoencoder OUT/racing-autoencoder.safetensors \\
+        --world OUT/racing-world-0.safetensors OUT/racing-world-1.safetensors --minutes 4 --out OUT
+
+Half of the latents are the encoder's with a little noise, half the world model's own after rollouts of 1 to 9
+steps, each with the true picture it stands for: the decoder learns to make the best of the world model's
+errors. Without --world all are the encoder's. Windows of 5x5 tokens first, whole pictures later. """
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.config import WorldConfig
+from engine.models.autoencoder import from_bytes
+from engine.models.layers import perturb_on_sphere
+from engine.models.world_model import WorldModel
+from engine.training.autoencoder import picture_loss, report
+from engine.training.data import ClipBank, Simulation
+from engine.training.optim import Training, join_ranks
+from engine.training.world import Batches, load_autoencoder, own_past
+from games import GAMES
+
+DEPTHS, DEPTH_WEIGHTS = (0, 1, 3, 8), (4, 2, 1, 1)
+"""Passes over a model's own outputs before the one that is decoded, and how often."""
+
+
+class PairPool:
+    """P latents and the pictures they stand for: bfloat16 [P, C, 10, 15], uint8 [P, 480, 720, 3], classes [P,
+    480, 720]."""
+
+    def __init__(
+        self, bank: ClipBank, world: WorldModel | None, size: int, span: int, half: torch.autocast
+    ) -> None:
+        self.bank, self.world, self.span, self.half = bank, world, span, half
+        sim = bank.simulation
+        self.batches = Batches(world.config, sim.device) if world else None
+        self.latents = torch.empty(size, *bank.latents.shape[2:], dtype=torch.bfloat16, device=sim.device)
+        self.pictures = torch.empty(size, 480, 720, 3, dtype=torch.uint8, device=sim.device)
+        self.classes = torch.empty(size, 480, 720, dtype=torch.uint8, device=sim.device)
+        self.filled = self.cursor = 0
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """One step of every world; its newest picture with the encoder's latent or the world model's."""
+        with self.half:
+            pictures, classes = self.bank.advance()
+            latents, good = self._dreamed() if self.batches and random.random() < 0.5 else self._encoded()
+        count = int(good.sum())
+        where = (torch.arange(count, device=pictures.device) + self.cursor) % len(self.latents)
+        self.latents[where] = latents[good].to(torch.bfloat16)
+        self.pictures[where], self.classes[where] = pictures[good], classes[good]
+        self.cursor = (self.cursor + count) % len(self.latents)
+        self.filled = min(self.filled + count, len(self.latents))
+
+    def _encoded(self) -> tuple[Tensor, Tensor]:
+        newest = self.bank.latents[:, (self.bank.count - 1) % self.bank.length].float()
+        sigma = torch.rand(len(newest), 1, 1, 1, device=newest.device) * 0.1
+        noisy = perturb_on_sphere(newest, sigma, torch.randn_like(newest), dim=1)
+        return noisy, torch.ones(len(newest), dtype=torch.bool, device=newest.device)
+
+    def _dreamed(self) -> tuple[Tensor, Tensor]:
+        assert self.world is not None and self.batches is not None
+        if self.bank.count < self.span:
+            return self._encoded()
+        clips, good = self.bank.latest(self.span)
+        level = torch.zeros(len(clips.latents), device=clips.latents.device)
+        passes = random.choices(DEPTHS, DEPTH_WEIGHTS)[0]
+        latents, told = own_past(self.world, self.batches, clips, level, passes)
+        made, _ = self.world(latents[:, 1:], latents[:, :-1], self.batches.inputs(clips, told, level))
+        return made[:, -1].float(), good
+
+    def sample(self, count: int, tokens: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents [count, C, h, w], pictures [count, 3, 48h, 48w] and classes: windows of `tokens` squared,
+        or whole."""
+        device = self.latents.device
+        which = torch.randint(self.filled, (count,), device=device)
+        rows, columns = (tokens, tokens) if tokens else (10, 15)
+        y = torch.randint(10 - rows + 1, (count, 1, 1), device=device)
+        x = torch.randint(15 - columns + 1, (count, 1, 1), device=device)
+        ys, xs = y + torch.arange(rows, device=device)[:, None], x + torch.arange(columns, device=device)
+        latents = self.latents[which[:, None, None], :, ys, xs].permute(0, 3, 1, 2).float()
+        ys = y * 48 + torch.arange(rows * 48, device=device)[:, None]
+        xs = x * 48 + torch.arange(columns * 48, device=device)
+        at = (which[:, None, None], ys, xs)
+        return latents, from_bytes(self.pictures[at]), self.classes[at]
+
+
+class DecoderTraining:
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.game, self.out = args, args.game, args.out
+        self.device, self.rank = join_ranks(args.device)
+        torch.manual_seed(2 + self.rank)
+        random.seed(2 + self.rank)
+        self.autoencoder = load_autoencoder(args.autoencoder, self.device)
+        self.decoder = self.autoencoder.decoder.requires_grad_(True)
+        self.compiled = torch.compile(self.decoder, dynamic=False) if self.device == "cuda" else self.decoder
+        self.half = torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")
+        self.pool = self._fill_pool()
+        self.training = Training(self.decoder, args.minutes * 60, lr=3e-4, muon_lr=None, warmup=200)
+
+    def _fill_pool(self) -> PairPool:
+        spec, small = GAMES[self.game], self.args.small
+        worlds, span, size = (4, 5, 16) if small else (256, 20, 4096)
+        simulation = Simulation(self.game, worlds, self.device, offset=700_000 + self.rank * 50_000)
+        channels = self.autoencoder.config.channels
+        bank = ClipBank(simulation, self.autoencoder.encoder, channels, span + 1)
+        world = None
+        if self.args.world:
+            config = WorldConfig(channels=channels, buttons=spec.n_buttons, telemetry=len(spec.telemetry))
+            world = WorldModel(config).to(self.device).eval().requires_grad_(False)
+            world.load_state_dict(
+                {k: v.float() for path in self.args.world for k, v in load_file(path).items()}
+            )
+        pool = PairPool(bank, world, size, span, self.half)
+        for _ in range(span + 4):
+            pool.refresh()
+        return pool
+
+    def run(self) -> None:
+        said, errors = time.monotonic(), []
+        while self.training.progress < 1:
+            errors.append(self.step())
+            if self.rank == 0 and time.monotonic() - said > 10:
+                said, psnr = time.monotonic(), -10 * torch.stack(errors).mean().log10()
+                at = f"{self.game} {self.training.progress:4.0%} update {self.training.updates}"
+                print(f"{at} decoder psnr {psnr:.2f} dB", flush=True)
+                errors = []
+        if self.rank == 0:
+            self.finish()
+
+    def step(self) -> Tensor:
+        """One update. Returns the mean squared error."""
+        if self.training.updates % (2 if self.args.small else 12) == 0:
+            self.pool.refresh()
+        crops, wholes = (2, 1) if self.args.small else (96, 24)
+        whole = self.training.progress > 0.5
+        latents, pictures, classes = self.pool.sample(wholes if whole else crops, None if whole else 5)
+        with self.half:
+            made = self.compiled(latents.contiguous(memory_format=torch.channels_last))
+        loss, square = picture_loss(made.float(), pictures, classes)
+        loss.backward()
+        self.training.apply()
+        return square
+
+    def finish(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        state = self.training.averaged()
+        path = self.out / f"{self.game}-decoder.safetensors"
+        save_file({f"decoder.{name}": value for name, value in state.items()}, path)
+        self.decoder.load_state_dict({name: value.float() for name, value in state.items()})
+        report(self.game, self.autoencoder, self.device, self.args.small)
+        print(f"{self.game}: decoder, {self.training.updates} updates", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("game", choices=tuple(GAMES))
+    parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
+    parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
+    args = parser.parse_args()
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    DecoderTraining(args).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Figures of a long play: is the hero there, does anything move, do colours and sharpness hold, can one go
+on? The same code judges dreams and the simulator: what it says of the simulator is the measure's own
+error."""
+
+import itertools
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.training.evaluation.figures import mean
+from engine.training.evaluation.long_play import Trace
+from engine.training.reader import PICTURES, Reader
+from games import GAMES
+
+STILL = 0.003
+"""Mean difference of two small pictures (0..1) below which nothing moved."""
+ALIKE = 0.006
+"""... below which two pictures, steps apart, are the same one again."""
+LOOP_S = (1.0, 15.0)
+LOOP_LASTS_S = 2.0
+DYING_S = 1.2
+"""A hero who dies may be out of the picture for so long."""
+BLOCK_S = 15.0
+"""Colours, sharpness and spread are compared between stretches of this length."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One play's figures; None where they cannot be had. Differences and ratios are against minute one."""
+
+    detected_fraction: float | None
+    freeze_max_s: float
+    looped_fraction: float
+    colour_drift: float | None
+    drivable_fraction: float
+    sharpness_last: float | None
+    spread_last: float | None
+
+
+def judge(trace: Trace, reader: Reader | None) -> Verdict:
+    """All figures of one play."""
+    looks = torch.stack(trace.small).float() / 255
+    telemetry = torch.tensor([list(map(float, row)) for row in trace.telemetry])
+    field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
+    moving = torch.tensor(trace.moving)
+    reading = reader.read(looks, trace.stride) if reader and len(looks) >= PICTURES else None
+    seen = detected = None
+    if reading:
+        seen = torch.cat((reading.seen[:1].expand(PICTURES - 1), reading.seen)) > 0.5
+        detected = float(seen[expected(trace.game, field, trace.stride)].float().mean())
+    fine = drivable(trace.game, field, trace.stride)
+    if seen is not None:
+        fine = fine & (seen | ~expected(trace.game, field, trace.stride))
+    colours = looks.mean((2, 3))
+    return Verdict(
+        detected,
+        freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
+        looped(looks, trace.stride),
+        colour_drift(colours, segments(trace.game, field), trace.stride),
+        float(fine.float().mean()),
+        last_to_first(torch.tensor(trace.sharp), trace.stride),
+        last_to_first(torch.tensor(trace.spread), trace.stride),
+    )
+
+
+def longest(flags: Tensor) -> int:
+    """The longest run of True in bool [T]."""
+    best = run = 0
+    for flag in flags.tolist():
+        run = run + 1 if flag else 0
+        best = max(best, run)
+    return best
+
+
+def runs(flags: Tensor) -> Tensor:
+    """How many True in a row end at each place, int64 [T]."""
+    count, out = 0, []
+    for flag in flags.tolist():
+        count = count + 1 if flag else 0
+        out.append(count)
+    return torch.tensor(out)
+
+
+def expected(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
+    """Steps in which the hero has to be in the picture, bool [T]."""
+    if game == "racing":
+        return torch.ones_like(field["speed"], dtype=torch.bool)
+    dead = runs(field["alive"] < 0.5)
+    return (dead == 0) | (dead * stride / 60 > DYING_S)
+
+
+def drivable(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
+    """Steps in which one can go on: on the road, and not standing for 5 s; the hero getting anywhere within
+    5 s. By the telemetry the dream reads out of itself, bool [T]."""
+    travelled = field["speed"].abs() * stride / 60 if game == "racing" else field["x"]
+    steps = round(5 * 60 / stride)
+    on = torch.ones_like(travelled, dtype=torch.bool)
+    if game == "racing":
+        on = field["lateral"].abs() <= 1.2
+        travelled = travelled.cumsum(0)
+    if len(travelled) <= steps:
+        return on
+    spans = travelled.unfold(0, steps + 1, 1)
+    going = (spans.amax(1) - spans.amin(1)) > (5.0 if game == "racing" else 0.5)
+    return on & torch.cat((torch.ones(steps, dtype=torch.bool), going))
+
+
+def blocked(game: str, field: dict[str, Tensor]) -> Tensor:
+    """Steps in which the hero stands against a wall, so that pressing on changes nothing, bool [T]."""
+    if game == "racing":
+        return torch.zeros_like(field["speed"], dtype=torch.bool)
+    return (field["wall_ahead"] < 0.35) | (field["alive"] < 0.5)
+
+
+def freeze(looks: Tensor, should_move: Tensor, stride: int) -> float:
+    """Seconds of the longest stretch without change although a button is held that makes one."""
+    still = (looks[1:] - looks[:-1]).abs().mean((1, 2, 3)) < STILL
+    return longest(still & should_move[1:]) * stride / 60
+
+
+def looped(looks: Tensor, stride: int) -> float:
+    """Share of steps inside a stretch of LOOP_LASTS_S or more that repeats, picture by picture, what was
+    1 to 15 s before, while things move."""
+    tiny = F.avg_pool2d(looks, 3).flatten(1)
+    moves = torch.cat((torch.zeros(1, dtype=torch.bool), (tiny[1:] - tiny[:-1]).abs().mean(1) > ALIKE))
+    first, last = (round(s * 60 / stride) for s in LOOP_S)
+    lasts = round(LOOP_LASTS_S * 60 / stride)
+    inside = torch.zeros(len(tiny), dtype=torch.bool)
+    for lag in range(first, min(last, len(tiny) - 1) + 1):
+        again = runs(((tiny[lag:] - tiny[:-lag]).abs().mean(1) < ALIKE) & moves[lag:])
+        for end in (again >= lasts).nonzero()[:, 0].tolist():
+            inside[lag + end - lasts + 1 : lag + end + 1] = True
+    return float(inside.float().mean())
+
+
+def segments(game: str, field: dict[str, Tensor]) -> list[slice]:
+    """Stretches within which the palette should stay: a race, a level."""
+    if game == "racing":
+        return [slice(0, len(field["speed"]))]
+    level = field["level"].round()
+    cuts = [0, *((level[1:] != level[:-1]).nonzero()[:, 0] + 1).tolist(), len(level)]
+    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
+
+
+def colour_drift(colours: Tensor, parts: list[slice], stride: int) -> float | None:
+    """colours [T, 3], a step's mean in 0..1. Largest distance, over channels and later blocks, of a block's
+    mean from the mean of minute one (of each part; its first half where it is shorter than two minutes)."""
+    block, drifts = round(BLOCK_S * 60 / stride), []
+    for part in parts:
+        inside = colours[part]
+        base = min(round(3600 / stride), len(inside) // 2)
+        if base < block:
+            continue
+        later = inside[base : base + (len(inside) - base) // block * block].unflatten(0, (-1, block)).mean(1)
+        drifts.append(float((later - inside[:base].mean(0)).abs().max()))
+    return max(drifts) if drifts else None
+
+
+def last_to_first(values: Tensor, stride: int) -> float | None:
+    """Mean over the last block by the mean over the first; nan is left out."""
+    block = min(round(BLOCK_S * 60 / stride), len(values) // 2)
+    begin, end = mean(values[:block].tolist()), mean(values[-block:].tolist())
+    return end / begin if begin and end is not None else None
+
+
+def summary(verdicts: list[Verdict]) -> dict[str, float | None]:
+    """Over seeds: the worst of freeze_max_s, the mean of the others; unrounded."""
+    columns = {name: [asdict(v)[name] for v in verdicts] for name in asdict(verdicts[0])}
+    return {name: max(c) if name == "freeze_max_s" else mean(c) for name, c in columns.items()}

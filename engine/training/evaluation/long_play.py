@@ -1,0 +1,119 @@
+"""Minutes of play by the autopilot inside the dream, beside the same autopilot in the simulator.
+
+    start: the simulator, steered by the autopilot -> opening
+    dream: telemetry of the newest step -> autopilot -> buttons -> world model -> decoder -> trace
+    reference: the simulator goes on from the same start, steered by a copy of the same autopilot -> trace
+A trace keeps small pictures and a few numbers a step; evaluation/judge.py makes figures of it."""
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.backend import FrameDecoder, FrameEncoder, Opening, Step, WorldStepper
+from engine.training import measures
+from engine.training.evaluation.rollout import as_float
+from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, driven_world, play_clip, shares
+from engine.training.reader import small
+from games import GAMES
+from games.world import World
+
+SHARP_EVERY_S = 1.0
+"""Full pictures are measured for sharpness this often; small ones are kept of every step."""
+MOVING = {"racing": ("THROTTLE",), "platformer": ("LEFT", "RIGHT", "JUMP")}
+"""Buttons after which the picture must change."""
+
+
+@dataclass
+class Trace:
+    """One play, dreamed or real, by step; step 0 is the last true one before the play.
+
+    small uint8 [3, 60, 90]; telemetry [F]; moving: a button of MOVING was held; sharp: gradient energy, nan
+    where it was not measured; spread: of the latent's tokens, nan for real play; pictures uint8
+    [480, 720, 3] of the steps kept."""
+
+    game: str
+    stride: int
+    keep: Collection[int] = ()
+    small: list[Tensor] = field(default_factory=list)
+    telemetry: list[np.ndarray] = field(default_factory=list)
+    moving: list[bool] = field(default_factory=list)
+    sharp: list[float] = field(default_factory=list)
+    spread: list[float] = field(default_factory=list)
+    pictures: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def add(self, picture: np.ndarray, telemetry: np.ndarray, masks: list[int], latent: np.ndarray | None):
+        """One step's end. masks: buttons of its frames."""
+        number = len(self.small)
+        buttons = GAMES[self.game].buttons
+        active = sum(int(buttons[name]) for name in MOVING[self.game])
+        small_picture = small(torch.from_numpy(picture)[None])[0]
+        self.small.append((small_picture * 255).round().to(torch.uint8))
+        self.telemetry.append(np.array(telemetry))
+        self.moving.append(bool(masks) and all(mask & active for mask in masks))
+        every = max(1, round(SHARP_EVERY_S * 60 / self.stride))
+        measured = number % every == 0
+        self.sharp.append(float(measures.gradient_energy(as_float(picture))[0]) if measured else float("nan"))
+        # Tokens are pinned to one radius: what can shrink is how much they differ from one another.
+        self.spread.append(float("nan") if latent is None else float(latent.std((1, 2)).mean()))
+        if number in self.keep:
+            self.pictures[number] = picture
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a play begins: the simulator, the autopilot, the opening, the last true picture."""
+
+    world: World
+    pilot: Pilot
+    opening: Opening
+    picture: np.ndarray
+
+
+def begin(game: str, seed: int, stride: int, encoder: FrameEncoder) -> Start:
+    """The autopilot plays the warm-up and the context in the simulator."""
+    pilot = Pilot(game)
+    world = driven_world(game, seed, pilot, frames=120)
+    clip = play_clip(game, world, pilot, stride, CONTEXT_STEPS)
+    latents = encoder.encode(np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)]))
+    return Start(world, pilot, clip.opening(latents, stride), clip.pictures[CONTEXT_STEPS - 1])
+
+
+def dream(
+    game: str,
+    start: Start,
+    stride: int,
+    steps: int,
+    world: WorldStepper,
+    decoder: FrameDecoder,
+    keep: Collection[int] = (),
+) -> Trace:
+    """`steps` steps of the dream, as fast as the machine can."""
+    pilot, trace = copy.deepcopy(start.pilot), Trace(game, stride, keep)
+    opening = start.opening
+    world.open(opening, noise_seed=0)
+    step, masks = Step(opening.latents[-1], opening.telemetry[-1]), [0]
+    trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
+    for _ in range(steps):
+        pilot.see(step.telemetry)
+        masks = [pilot.decide(frame) for frame in range(stride)]
+        step = world.step(shares(masks, game), stride)
+        trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
+    return trace
+
+
+def reference(game: str, start: Start, stride: int, steps: int, keep: Collection[int] = ()) -> Trace:
+    """The simulator goes on; `start.world` is used up."""
+    pilot, trace = copy.deepcopy(start.pilot), Trace(game, stride, keep)
+    trace.add(start.picture, start.opening.telemetry[-1], [0], None)
+    for _ in range(steps):
+        masks = []
+        for frame in range(stride):
+            masks.append(pilot.masks(start.world, frame))
+            start.world.step(torch.tensor(masks[-1:]))
+        picture = start.world.render()[0].numpy()
+        trace.add(picture, start.world.telemetry()[0].numpy(), masks, None)
+    return trace

@@ -1,0 +1,87 @@
+"""From gathered figures to design.md's JSON; rounding happens here and nowhere before."""
+
+from typing import Any
+
+from engine.backend import Backend
+from engine.training.evaluation.figures import rounded
+from engine.training.evaluation.judge import Verdict, summary
+from engine.training.evaluation.rollout import Evaluation
+from games import GAMES
+
+DIGITS = 3
+LONG_PLAY_FIELDS = ("detected_fraction", "freeze_max_s", "colour_drift", "drivable_fraction")
+
+
+def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: Evaluation) -> dict[str, Any]:
+    """design.md's fields; what could not be measured is null, and `notes` says why."""
+    spec, figures, points = GAMES[game], evaluation.figures, evaluation.points
+    mean = lambda name: rounded(figures.mean(name), DIGITS)  # noqa: E731
+    by_step = lambda name: {str(n): mean(f"{name} {n}") for n in points}  # noqa: E731
+    masks = lambda name: {mask: mean(f"{name} mask {mask}") for mask in spec.masks}  # noqa: E731
+    actions, least, notes = evaluation.actions.result()
+    return {
+        "game": game,
+        "seeds": f"{seeds.start}:{seeds.stop}",
+        "stride": stride,
+        "backend": backend.name,
+        "decoder": backend.decoder_name,
+        "weights": backend.weights_id,
+        "autoencoder_psnr_db": {backend.decoder_name: mean("autoencoder")},
+        "autoencoder_mask_psnr_db": masks("autoencoder"),
+        "autoencoder_ssim": mean("autoencoder ssim"),
+        "autoencoder_flip": mean("autoencoder flip"),
+        "next_step_psnr_db": mean("next"),
+        "next_step_hold_psnr_db": mean("next hold"),
+        "next_step_mask_psnr_db": masks("next"),
+        "next_step_ssim": mean("next ssim"),
+        "next_step_flip": mean("next flip"),
+        "rollout_psnr_db": by_step("rollout"),
+        "hold_psnr_db": by_step("hold"),
+        "ceiling_psnr_db": by_step("ceiling"),
+        "sharpness_ratio": {
+            str(s): rounded(figures.ratio(f"sharp dream {s}", f"sharp true {s}"), DIGITS)
+            for s in evaluation.seconds
+        },
+        "telemetry_error": {
+            f.name: {str(n): mean(f"telemetry {f.name} {n}") for n in sorted({1, points[-1]})}
+            for f in spec.telemetry
+        },
+        "action_accuracy": actions,
+        "action_accuracy_ratio_min": least,
+        "probe_error": probes(evaluation, "probe"),
+        "probe_error_on_real": probes(evaluation, "floor"),
+        "filled": None,
+        "long_play": None,
+        "notes": notes if evaluation.reader else [*notes, no_reader(game)],
+    }
+
+
+def probes(evaluation: Evaluation, label: str) -> dict[str, dict[str, float | None]] | None:
+    """{field: {seconds: mean error in the field's unit}}; None without a reader."""
+    if not evaluation.reader:
+        return None
+    mean = lambda name: rounded(evaluation.figures.mean(name), DIGITS)  # noqa: E731
+    return {
+        name: {str(s): mean(f"{label} {name} {s}") for s in evaluation.seconds}
+        for name in evaluation.reader.names
+    }
+
+
+def no_reader(game: str) -> str:
+    return (
+        "action_accuracy, probe_error and detected_fraction are null: no reader is trained; "
+        f"python -m engine.training.probes {game}"
+    )
+
+
+def long_play_json(minutes: float, dreamed: list[Verdict], real: list[Verdict]) -> dict[str, Any]:
+    """The four fields, and beside them the further figures and what the same code says of the simulator."""
+    dream = {name: rounded(value, 4) for name, value in summary(dreamed).items()}
+    reference = {name: rounded(value, 4) for name, value in summary(real).items()} if real else None
+    return {
+        "minutes": minutes,
+        "seeds": len(dreamed),
+        **{name: dream[name] for name in LONG_PLAY_FIELDS},
+        **{name: value for name, value in dream.items() if name not in LONG_PLAY_FIELDS},
+        "reference": reference,
+    }

@@ -1,0 +1,359 @@
+"""Frames between true steps: the sphere's geometry, the gate, the learned network in every backend, its
+training on a stub world, its benchmark."""
+
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from engine.backend import load_backend
+from engine.config import GameConfig
+from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.models import extrapolator as maps
+from engine.models.extrapolator_net import ExtrapolatorNet, Heads, gate, last_motion, moved, time_features
+from engine.models.layers import perturb_on_sphere, to_sphere
+from engine.models.weights import PARTS, build, has_part, store
+from engine.training.clips import Scouted, choose
+from engine.training.extrapolator import CombinationFit, Metric, Step, decoder_metric, noisy
+from engine.training.optim import Training
+from engine.training.pack import packed_config
+from engine.training.runs import RunBank, Runs, load_runs, save_runs, windows
+from tests.tiny import shaken, store_tiny, tiny_config
+
+CHANNELS, BUTTONS = 16, 4
+
+
+def sphere(*shape: int, seed: int = 0) -> torch.Tensor:
+    return to_sphere(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), -3)
+
+
+def on_sphere(z: torch.Tensor) -> bool:
+    return torch.allclose(z.square().mean(-3), torch.ones(()), atol=2e-3)
+
+
+def circle(turns: list[float]) -> list[torch.Tensor]:
+    """Latents [1, C, 10, 15] at these angles along one great circle per token."""
+    start, other = sphere(1, CHANNELS, 10, 15), sphere(1, CHANNELS, 10, 15, seed=1)
+    side = to_sphere(maps.tangential(start, other), -3)
+    return [start * math.cos(turn) + side * math.sin(turn) for turn in turns]
+
+
+def small_net(game: str = "racing") -> ExtrapolatorNet:
+    config = small_config(game)
+    torch.manual_seed(0)
+    net = shaken(ExtrapolatorNet(config))
+    assert isinstance(net, ExtrapolatorNet)
+    net.head.bias.data[-2:] = torch.tensor([-2.0, 0.0])  # sure of itself
+    return net
+
+
+def small_config(game: str = "racing") -> GameConfig:
+    config = tiny_config(game)
+    return replace(config, extrapolator=replace(config.extrapolator, width=16, blocks=1))
+
+
+def learned(net: ExtrapolatorNet) -> LearnedExtrapolator:
+    return LearnedExtrapolator(TorchNet(net, torch.float32))
+
+
+def steps(turns: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    latents = torch.cat(circle(turns)).numpy()
+    return latents, np.arange(len(turns), dtype=np.float32) * 4
+
+
+# -- geometry -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.75, 2.0])
+def test_exponential_map_is_exact_on_a_great_circle(ratio):
+    before, newest, wanted = circle([0.0, 0.3, 0.3 + 0.3 * ratio])
+    torch.testing.assert_close(maps.exponential(before, newest, ratio), wanted, atol=1e-3, rtol=0)
+
+
+def test_log_map_leads_where_exp_map_arrives():
+    a, b = sphere(2, CHANNELS, 10, 15), sphere(2, CHANNELS, 10, 15, seed=3)
+    tangent = maps.log_map(a, b)
+    torch.testing.assert_close((tangent * a).mean(1), torch.zeros(2, 10, 15), atol=1e-3, rtol=0)
+    torch.testing.assert_close(maps.exp_map(a, tangent), b, atol=2e-3, rtol=0)
+
+
+def test_linear_is_exact_on_a_straight_line_and_quadratic_on_a_parabola():
+    start, push, bend = (sphere(1, CHANNELS, 10, 15, seed=s) for s in range(3))
+
+    def at(t: float, curve: float) -> torch.Tensor:
+        return start + 0.1 * t * push + curve * t * t * bend
+
+    line, parabola = [at(t, 0.0) for t in (-2, -1, 0, 0.5)], [at(t, 0.02) for t in (-2, -1, 0, 0.5)]
+    torch.testing.assert_close(maps.linear(*line[1:3], 0.5), to_sphere(line[3], 1))
+    torch.testing.assert_close(maps.quadratic(*parabola[:3], 0.5), to_sphere(parabola[3], 1))
+
+
+def every_map(oldest, before, newest, ratio):
+    return {
+        "hold": maps.hold(newest),
+        "linear": maps.linear(before, newest, ratio),
+        "quadratic": maps.quadratic(oldest, before, newest, ratio),
+        "exponential": maps.exponential(before, newest, ratio),
+        "in basis": maps.exponential_in_basis(oldest, before, newest, ratio),
+        "gated": maps.extrapolate(before, newest, ratio),
+        "combination": maps.combination(oldest, before, newest, torch.tensor([[0.1, -ratio, 1 + ratio]])),
+    }
+
+
+@pytest.mark.parametrize("ratio", [0.25, 1.0, 2.0])
+def test_every_estimator_stays_on_the_sphere(ratio):
+    newest = sphere(1, CHANNELS, 10, 15)
+    noise = torch.randn(2, 1, CHANNELS, 10, 15)
+    before, oldest = (perturb_on_sphere(newest, 0.3, n, dim=1) for n in noise)
+    for name, made in every_map(oldest, before, newest, ratio).items():
+        assert on_sphere(made), name
+
+
+def test_every_map_holds_at_the_newest_latent_itself():
+    newest = sphere(1, CHANNELS, 10, 15)
+    before = perturb_on_sphere(newest, 0.3, torch.randn(1, CHANNELS, 10, 15), dim=1)
+    for name, made in every_map(before, before, newest, 0.0).items():
+        if name != "combination":
+            torch.testing.assert_close(made, newest, atol=1e-3, rtol=0, msg=name)
+
+
+def test_a_motion_that_all_neighbours_share_passes_the_tangent_basis_and_a_lone_one_is_damped():
+    newest = sphere(1, CHANNELS, 1, 1).expand(-1, -1, 10, 15)
+    side = to_sphere(maps.tangential(newest, sphere(1, CHANNELS, 1, 1, seed=1).expand_as(newest)), -3)
+    before = newest * math.cos(0.3) - side * math.sin(0.3)
+    lone = newest.clone()
+    lone[..., 5, 7] = before[..., 5, 7]
+    kept = maps.log_map(newest, maps.exponential_in_basis(before, before, newest, 1.0))
+    alone = maps.log_map(newest, maps.exponential_in_basis(lone, lone, newest, 1.0))
+    assert kept[..., 5, 7].square().mean().sqrt() > 0.2
+    assert alone[..., 5, 7].square().mean().sqrt() < 0.05
+
+
+# -- the gate -----------------------------------------------------------------------------------------
+
+
+def test_the_gate_holds_on_a_cut_and_trusts_where_nothing_speaks_against_it():
+    before, newest = sphere(1, CHANNELS, 10, 15), sphere(1, CHANNELS, 10, 15, seed=5)
+    sure = Heads(torch.zeros_like(newest), torch.ones(1, 1, 10, 15), torch.zeros(1, 2, 10, 15))
+    sure.log_errors[:, 0] = -3.0
+    near = perturb_on_sphere(newest, 0.3, before, dim=1)
+    assert gate(before, newest, sure).max() < 0.05
+    assert gate(near, newest, sure).min() == 1.0
+
+
+def test_the_gate_holds_tokens_that_it_expects_to_get_worse_and_damps_between():
+    newest = sphere(1, CHANNELS, 10, 15)
+    heads = Heads(newest, newest[:, :1], torch.zeros(1, 2, 10, 15))
+    heads.log_errors[0, 0, 0] = math.log(2.0)
+    heads.log_errors[0, 0, 1] = math.log(1.1)
+    heads.log_errors[0, 0, 2] = math.log(0.5)
+    trust = gate(newest, newest, heads)[0, 0]
+    assert trust[0].max() == 0.0
+    assert 0.1 < trust[1].min() <= trust[1].max() < 0.9
+    assert trust[2].min() == 1.0
+
+
+# -- the learned one ----------------------------------------------------------------------------------
+
+
+def test_an_untrained_network_holds():
+    net = ExtrapolatorNet(small_config())
+    latents, times = steps([0.0, 0.2])
+    made = learned(net).extrapolate(latents, times, np.zeros(BUTTONS, np.float32), 6)
+    np.testing.assert_allclose(made, latents[-1], atol=1e-3)
+
+
+def test_buttons_and_time_change_what_the_learned_one_makes_and_it_stays_on_the_sphere():
+    fill = learned(small_net())
+    latents, times = steps([0.0, 0.2, 0.4])
+    idle, key = np.zeros(BUTTONS, np.float32), np.eye(BUTTONS, dtype=np.float32)[1]
+    made = fill.extrapolate(latents, times, idle, 10)
+    assert on_sphere(torch.from_numpy(made))
+    assert fill.uses_buttons
+    assert np.abs(fill.extrapolate(latents, times, key, 10) - made).max() > 1e-3
+    assert np.abs(fill.extrapolate(latents, times, idle, 9) - made).max() > 1e-3
+    late = fill.extrapolate(latents, times, idle, 16)
+    assert np.array_equal(fill.extrapolate(latents, times, idle, 40), late)  # stands still beyond two steps
+    assert np.array_equal(fill.extrapolate(latents, times, idle, 8), latents[-1])
+
+
+def test_one_latent_is_enough_for_the_learned_one():
+    latents, times = steps([0.0])
+    made = learned(small_net()).extrapolate(latents, times, np.ones(BUTTONS, np.float32), 3)
+    assert on_sphere(torch.from_numpy(made))
+
+
+def test_a_gain_of_one_alone_is_the_exponential_map():
+    before, newest = circle([0.0, 0.2])
+    heads = Heads(torch.zeros_like(newest), torch.ones(1, 1, 10, 15), torch.zeros(1, 2, 10, 15))
+    made = moved(newest, last_motion(before, newest), heads, torch.tensor(0.5))
+    torch.testing.assert_close(made, maps.exponential(before, newest, 0.5), atol=1e-5, rtol=0)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("weights")
+    config = small_config()
+    torch.manual_seed(0)
+    models = {part: shaken(build(config, part)) for part in PARTS if part != "extrapolator"}
+    store(directory, config, models | {"extrapolator": small_net()})
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DREAMCADE_CACHE", str(tmp_path_factory.mktemp("cache")))
+    yield directory
+    patch.undo()
+
+
+def test_openvino_and_pytorch_fill_alike(weights):
+    pytest.importorskip("openvino")
+    from engine.fast.torch_backend import TorchBackend
+
+    quick, plain = load_backend("racing", weights=str(weights)), TorchBackend("racing", weights, "cpu", 1)
+    latents, times = steps([0.0, 0.2, 0.4])
+    for time in (9, 12, 16):
+        a, b = (
+            backend.extrapolator().extrapolate(latents, times, np.ones(BUTTONS, np.float32), time)
+            for backend in (quick, plain)
+        )
+        assert np.sqrt(np.mean((a - b) ** 2)) < 0.02
+
+
+def test_weights_without_an_extrapolator_load_and_fall_back_to_the_sphere_map(tmp_path):
+    config = store_tiny(tmp_path)
+    (tmp_path / "extrapolator.safetensors").unlink(missing_ok=True)
+    store(tmp_path, config, {})
+    assert not has_part(tmp_path, "extrapolator")
+    made = load_backend("racing", weights=str(tmp_path)).extrapolator()
+    assert isinstance(made, SphereExtrapolator) and not made.uses_buttons
+
+
+def test_packing_one_part_keeps_the_shapes_of_the_others(weights):
+    kept = packed_config("racing", weights, {"extrapolator"}, {})
+    assert kept.world == small_config().world and kept.autoencoder == small_config().autoencoder
+    assert kept.extrapolator != small_config().extrapolator
+
+
+# -- training -----------------------------------------------------------------------------------------
+
+
+def stub_runs(count: int, frames: int = 25) -> Runs:
+    """Worlds whose tokens turn steadily; button 0 makes them turn the other way."""
+    torch.manual_seed(0)
+    start, side = sphere(count, CHANNELS, 10, 15), sphere(count, CHANNELS, 10, 15, seed=9)
+    side = to_sphere(maps.tangential(start, side), -3)
+    buttons = (torch.rand(count, 1, BUTTONS) < 0.5).float().expand(-1, frames, -1).clone()
+    angles = torch.arange(frames) * 0.05 * (1 - 2 * buttons[:, :1, 0])
+    angles = angles[..., None, None, None]
+    latents = start[:, None] * angles.cos() + side[:, None] * angles.sin()
+    return Runs(latents.to(torch.bfloat16), buttons, torch.zeros(count, frames, dtype=torch.bool))
+
+
+def test_windows_reach_as_far_as_they_say(tmp_path):
+    save_runs(tmp_path / "runs.safetensors", stub_runs(8))
+    batch = windows(load_runs(tmp_path / "runs.safetensors"), 256)
+    assert batch.strides.min() == 1 and batch.strides.max() == 8
+    assert (batch.aheads >= 1).all() and (batch.aheads <= 2 * batch.strides).all()
+    turn = maps.log_map(batch.newest, batch.truth).square().mean(1).sqrt().mean((1, 2))
+    torch.testing.assert_close(turn, batch.aheads * 0.05, atol=0.02, rtol=0)
+    back = maps.log_map(batch.newest, batch.before).square().mean(1).sqrt().mean((1, 2))
+    torch.testing.assert_close(back, batch.strides * 0.05, atol=0.02, rtol=0)
+
+
+def test_noise_that_inputs_share_with_the_truth_keeps_them_on_the_sphere():
+    batch = noisy(windows(stub_runs(4), 32))
+    assert all(on_sphere(z) for z in (batch.before, batch.newest, batch.truth))
+
+
+def test_a_few_updates_reduce_the_loss_on_a_stub_world():
+    torch.manual_seed(0)
+    runs, metric = stub_runs(16), Metric(torch.eye(CHANNELS))
+    net = ExtrapolatorNet(small_config())
+    model, training = Step(net, metric), Training(net, 1e6, lr=3e-3, muon_lr=None, warmup=5)
+    removed = []
+    for _ in range(60):
+        loss, errors, _ = model(windows(runs, 16), None)
+        loss.backward()
+        training.apply()
+        removed.append(float(1 - errors[0] / errors[1]))
+    assert sum(removed[:5]) / 5 < 0.2
+    assert sum(removed[-5:]) / 5 > 0.6
+
+
+def test_the_fitted_combination_beats_hold_on_a_great_circle():
+    fit = CombinationFit(Metric(torch.eye(CHANNELS)), "cpu")
+    for _ in range(20):
+        fit.add(windows(stub_runs(16), 64))
+    net = ExtrapolatorNet(small_config())
+    net.coefficients.copy_(fit.coefficients())
+    batch = windows(stub_runs(16), 64)
+    by = net.combined(batch.strides, batch.aheads, batch.deep)
+    made = maps.combination(batch.oldest, batch.before, batch.newest, by)
+    assert (made - batch.truth).square().mean() < 0.1 * (batch.newest - batch.truth).square().mean()
+
+
+def test_the_decoders_metric_weighs_what_the_picture_shows():
+    class OneChannel(torch.nn.Module):
+        def forward(self, z):
+            return z[:, 3:4].expand(-1, 3, -1, -1)
+
+    metric = decoder_metric(OneChannel(), sphere(2, CHANNELS, 10, 15), rounds=4)
+    seen, unseen = torch.zeros(2, 1, CHANNELS, 1, 1)
+    seen[:, 3], unseen[:, 4] = 1, 1
+    assert metric.squared(seen) > 50 * metric.squared(unseen)
+
+
+def test_runs_come_from_the_simulator_with_buttons_and_events():
+    from engine.training.data import Simulation
+
+    bank = RunBank(
+        Simulation("platformer", 2, "cpu"),
+        lambda pictures: sphere(len(pictures), CHANNELS, 10, 15),
+        size=2,
+        frames=3,
+        gap=(1, 4),
+    )
+    bank.refresh()
+    bank.refresh()
+    runs = bank.runs()
+    assert runs.latents.shape == (2, 3, CHANNELS, 10, 15)
+    assert runs.buttons.shape == (2, 3, 3) and set(runs.buttons.unique().tolist()) <= {0.0, 1.0}
+    assert runs.eventful.shape == (2, 3)
+
+
+def test_told_features_have_the_buttons_and_the_time():
+    told = time_features(torch.ones(1, BUTTONS), torch.tensor([4.0]), torch.tensor([6.0]))
+    assert told.tolist() == [[1.0] * BUTTONS + [0.5, 0.75, 1.5, 0.25]]
+
+
+# -- the benchmark ------------------------------------------------------------------------------------
+
+
+def test_clips_are_sorted_into_cases_by_what_happens_on_their_way():
+    held, eventful = torch.zeros(900, 1, dtype=torch.int64), torch.zeros(900, 1, dtype=torch.bool)
+    held[500:] = 1
+    eventful[700] = True
+    scouted = Scouted(torch.tensor([1]), held, eventful)
+    assert scouted.case(0, 498, 4, 1) == "steady"
+    assert scouted.case(0, 498, 4, 2) == "buttons"
+    assert scouted.case(0, 699, 4, 1) == "events"
+    assert scouted.case(0, 703, 4, 4) == "events"
+    assert scouted.case(0, 704, 4, 4) == "steady"
+    chosen, shares = choose(scouted, 4, {"steady": 2, "buttons": 1, "events": 1})
+    assert len(chosen) == 4 and abs(sum(shares.values()) - 1) < 0.01
+
+
+def test_bench_ends_with_one_json_line(weights):
+    pytest.importorskip("openvino")
+    command = [sys.executable, "-m", "engine.bench.extrapolation", "racing", "--weights", str(weights)]
+    options = ["--clips", "1", "--seeds", "1", "--stride", "2", "--threads", "1", "--json"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])["racing"]
+    assert set(result["cost_ms"]) >= {"hold", "linear", "exponential", "combination", "learned"}
+    figures = result["as_played"]["1"]["learned"]
+    assert set(figures) == {"psnr_db", "ssim", "excess_mse_removed"}
+    assert result["as_played"]["1"]["hold"]["excess_mse_removed"] in (0.0, None)
+    assert result["key_to_pixel_frames"]["without"] == 1.5
