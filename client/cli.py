@@ -18,7 +18,7 @@ from engine.protocol import MAX_SEED
 from games import GAMES
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("autoencoder", "world", "extrapolator", "decoder")
+_STAGES = ("autoencoder", "world", "extrapolator", "decoder", "pack")
 _NAMES = ", ".join(GAMES)
 
 app = typer.Typer(
@@ -45,7 +45,7 @@ def main() -> None:
         # The parser's own errors (an unknown option, a bad value) know how to say themselves in one line.
         if not hasattr(error, "format_message"):
             raise
-        _fail(f"{error.format_message()} Try `dreamcade --help`.", 2)
+        _fail(f"{error.format_message().rstrip('.')}; try `dreamcade --help`", 2)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -80,6 +80,7 @@ def play(
     _require_game(game)
     if engine is not None and (device is not None or weights is not None):
         raise UserError("--device and --weights are for a local engine: leave them out with --engine", 2)
+    _require_device(device)
     _require_range("--seed", seed, 0, MAX_SEED)
     _require_range("--stride", stride, 0, 8)
     _require_range("--seconds", seconds, 0.1, 86400)
@@ -138,6 +139,7 @@ def serve(
     decoder_ranks: Annotated[int | None, typer.Option(help="Processes that decode.")] = None,
 ) -> int:
     """Run an engine for others to attach to."""
+    _require_device(device)
     arguments = ["--listen", listen]
     for flag, value in (
         ("--device", device),
@@ -152,14 +154,17 @@ def serve(
 @app.command(context_settings=_PASS_ON)
 def evaluate(context: typer.Context) -> int:
     """Measure the dream's quality against the reference: evaluate GAME [options]."""
+    if context.args[:1] != ["--help"]:
+        _first(context.args, "game", tuple(GAMES))
     return _run_engine("engine.training.evaluate", context.args)
 
 
 @app.command(context_settings=_PASS_ON)
 def bench(context: typer.Context) -> int:
     """Run a benchmark: bench NAME [options]."""
-    names = _modules("bench")
-    name = _first(context.args, "benchmark", names)
+    if context.args[:1] == ["--help"]:
+        return _say_usage(context, "NAME", _modules("bench"))
+    name = _first(context.args, "benchmark", _modules("bench"))
     return _run_engine(f"engine.bench.{name}", context.args[1:])
 
 
@@ -172,8 +177,11 @@ def plan(context: typer.Context) -> int:
 @app.command(context_settings=_PASS_ON)
 def train(context: typer.Context) -> int:
     """Train a part of the model: train GAME STAGE [options]."""
+    stages = tuple(s for s in _STAGES if s in _modules("training"))
+    if context.args[:1] == ["--help"]:
+        return _say_usage(context, "STAGE", stages)
     game = _first(context.args, "game", tuple(GAMES))
-    stage = _first(context.args[1:], "stage", tuple(s for s in _STAGES if s in _modules("training")))
+    stage = _first(context.args[1:], "stage", stages)
     return _run_engine(f"engine.training.{stage}", [game, *context.args[2:]])
 
 
@@ -193,6 +201,11 @@ def _require_game(game: str) -> None:
         raise UserError(f"there is no game called {game!r}: choose one of {_NAMES}", 2)
 
 
+def _require_device(device: str | None) -> None:
+    if device not in (None, "cpu", "cuda"):
+        raise UserError(f"--device {device}: choose cpu or cuda", 2)
+
+
 def _require_range(flag: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise UserError(f"{flag} {value} is out of range: choose {low} to {high}", 2)
@@ -200,15 +213,22 @@ def _require_range(flag: str, value: float | None, low: float, high: float) -> N
 
 def _first(arguments: list[str], noun: str, choices: tuple[str, ...]) -> str:
     if not arguments or arguments[0] not in choices:
-        given = f"no {noun} called {arguments[0]!r}" if arguments else f"which {noun}?"
-        raise UserError(f"{given} Choose one of: {', '.join(choices)}", 2)
+        given = f"there is no {noun} called {arguments[0]!r}" if arguments else f"which {noun}"
+        raise UserError(f"{given}: choose one of {', '.join(choices)}", 2)
     return arguments[0]
 
 
 def _modules(package: str) -> tuple[str, ...]:
     """Names of the runnable modules of an engine package, found without importing it."""
     folder = Path(__file__).resolve().parents[1] / "engine" / package
-    return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
+    return tuple(sorted(p.stem for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8")))
+
+
+def _say_usage(context: typer.Context, noun: str, names: tuple[str, ...]) -> int:
+    """Help for a command whose options belong to the module that it runs."""
+    print(context.command.help)
+    print(f"{noun} is one of: {', '.join(names)}. Add --help after it for its options.")
+    return 0
 
 
 def _run_engine(module: str, arguments: list[str], needs_engine: bool = True) -> int:

@@ -104,10 +104,18 @@ class EngineProcess:
             self._kill()
             process.wait()
         self._reader.join(timeout=1.0)
+        self._show_crash()
         if process.stdout is not None and not self._reader.is_alive():
             process.stdout.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _show_crash(self) -> None:
+        """What the engine printed when it crashed, for a report; expected failures print no traceback."""
+        lines = list(self._lines)
+        crash = next((i for i, line in enumerate(lines) if line.startswith("Traceback")), len(lines))
+        for line in lines[crash:]:
+            print(f"engine: {line}", file=sys.stderr)
 
     def _kill(self) -> None:
         if os.name == "posix":
@@ -119,7 +127,7 @@ class EngineProcess:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            text = line.decode("utf-8", "replace").strip()
+            text = line.decode("utf-8", "replace").rstrip()
             if text:
                 self._lines.append(text)
 

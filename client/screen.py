@@ -11,6 +11,8 @@ from client.connection import Picture
 from client.errors import UserError
 
 NO_DISPLAY = "no display found; add --headless to play without a window"
+_INVISIBLE = ("dummy", "offscreen", "evdev")
+"""Drivers that SDL falls back to when no display can be opened, and that show nothing."""
 
 
 def display_available(environment: dict[str, str], platform: str) -> bool:
@@ -20,6 +22,10 @@ def display_available(environment: dict[str, str], platform: str) -> bool:
     if platform in ("win32", "darwin", "cygwin"):
         return True
     return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
+
+
+def _display_name() -> str:
+    return os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY") or "a window"
 
 
 class Screen:
@@ -39,6 +45,8 @@ class Screen:
         self.size = size
         try:
             pygame.display.init()
+            if not self.headless and pygame.display.get_driver() in _INVISIBLE:
+                raise pygame.error(f"cannot open {_display_name()}")
             pygame.font.init()
             pygame.display.set_caption(title)
             self.canvas = self._open(fullscreen)

@@ -22,7 +22,7 @@ from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import Controls, StaticWorld
 from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
-from tests.gloo_ranks import run_ranks
+from engine.bench.ranks import run_ranks
 from tests.test_cuda_graph import dreamed
 from tests.tiny import shaken, tiny_config
 

@@ -62,25 +62,24 @@ def visibly_different(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def measure(
-    game: str, backend: Backend, directory: Path, seeds: range, stride: int, clips: int
+    game: str, backend: Backend, directory: Path, seeds: range, stride: int, clips: int, frames: int
 ) -> dict[str, Any]:
     """The benchmark of one game."""
     quota = {"steady": clips, "buttons": clips, "events": max(1, clips // 2)}
-    scouted = scout(game, seeds)
+    scouted = scout(game, seeds, frames)
     chosen, shares = choose(scouted, stride, quota)
     filling, tried = Filling(backend, directory), []
     for world in sorted({world for world, _ in chosen}):
         times = [t for place, t in chosen if place == world]
         for clip in clips_of(game, scouted, world, times, stride):
             filling.add(clip)
-            if clip.cases[-1] == "steady" and len(tried) < _KEY_CLIPS:
-                tried.append(clip)
+            tried.append(clip)
         print(f"{game}: seed {seeds[world]} done", file=sys.stderr, flush=True)
     return as_json(game, filling, stride, shares) | {
         "seeds": f"{seeds.start}:{seeds.stop}",
         "backend": backend.name,
         "weights": backend.weights_id,
-        "key_to_pixel_frames": key_to_pixel(filling, tried),
+        "key_to_pixel_frames": key_to_pixel(filling, tried[:: -(-len(tried) // _KEY_CLIPS)]),
     }
 
 
@@ -93,9 +92,7 @@ def as_json(game: str, filling: Filling, stride: int, shares: dict[str, float]) 
         "stride": stride,
         "case_shares": shares,
         "clips": {case: len(scores.errors.get((case, stride, "hold"), [])) for case in CASES},
-        "cases": {
-            case: filled_table(scores, ["ceiling", *names], stride, {case: 1.0}) for case in CASES
-        },
+        "cases": {case: filled_table(scores, ["ceiling", *names], stride, {case: 1.0}) for case in CASES},
         "removed": {case: removed(scores, names, stride, {case: 1.0}) for case in CASES},
         "as_played": filled_table(scores, ["ceiling", *filling.estimators], stride, shares),
         "seam_ratio": {name: round(statistics.fmean(v), 3) for name, v in scores.seams.items()},
@@ -118,7 +115,9 @@ def removed(scores: Scores, names: list[str], stride: int, weights: dict[str, fl
 
 def print_table(result: dict[str, Any]) -> None:
     stride, names = result["stride"], list(result["cost_ms"])
-    print(f"\n{result['game']}, stride {stride}, {result['backend']}; clips {result['clips']}, as played {result['case_shares']}")
+    print(
+        f"\n{result['game']}, stride {stride}, {result['backend']}; clips {result['clips']}, as played {result['case_shares']}"
+    )
     for case in CASES:
         table = result["cases"][case]
         print(f"{case}: PSNR in dB, share of hold's excess error removed, by frames ahead")
@@ -127,12 +126,18 @@ def print_table(result: dict[str, Any]) -> None:
             cells = "".join(_cell(row.get(name, {})) for row in table.values())
             similar = table[str(stride)].get(name, {}).get("ssim")
             print(f"  {name:20}{cells}{similar if similar is not None else '':>9}")
-    print(f"  {'':20}{'cost ms':>10}{'seam':>8}{'steady':>9}{'buttons':>9}{'events':>9}   (removed before the next true frame)")
+    print(
+        f"  {'':20}{'cost ms':>10}{'seam':>8}{'steady':>9}{'buttons':>9}{'events':>9}   (removed before the next true frame)"
+    )
     for name in names:
         shares = "".join(f"{_percent(result['removed'][case][name]['between']):>9}" for case in CASES)
-        print(f"  {name:20}{result['cost_ms'][name]:10.2f}{result['seam_ratio'].get(name, float('nan')):8.2f}{shares}")
+        print(
+            f"  {name:20}{result['cost_ms'][name]:10.2f}{result['seam_ratio'].get(name, float('nan')):8.2f}{shares}"
+        )
     keys = result["key_to_pixel_frames"]
-    print(f"  key to first changed pixel: {keys['without']} frames without, {keys['with']} with the learned extrapolator")
+    print(
+        f"  key to first changed pixel: {keys['without']} frames without, {keys['with']} with the learned extrapolator"
+    )
 
 
 def _cell(figures: dict[str, float | None]) -> str:
@@ -152,8 +157,11 @@ def main() -> None:
     )
     parser.add_argument("game", nargs="?", choices=tuple(GAMES), help="one game; both if left out")
     parser.add_argument("--stride", type=int, default=4, choices=range(2, 9))
-    parser.add_argument("--clips", type=int, default=20, help="of steady motion and of changing buttons; events half")
-    parser.add_argument("--seeds", type=int, default=24, help="held-out seeds that clips are taken from")
+    parser.add_argument(
+        "--clips", type=int, default=12, help="of steady motion and of changing buttons; events half"
+    )
+    parser.add_argument("--seeds", type=int, default=16, help="held-out seeds that clips are taken from")
+    parser.add_argument("--frames", type=int, default=900, help="of each seed, in which clips are looked for")
     parser.add_argument("--first-seed", type=int, default=TRAIN_SEEDS.stop)
     parser.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
@@ -170,7 +178,7 @@ def main() -> None:
                 weights=str(directory),
             )  # fmt: skip
             seeds = range(args.first_seed, args.first_seed + args.seeds)
-            results[game] = measure(game, backend, directory, seeds, args.stride, args.clips)
+            results[game] = measure(game, backend, directory, seeds, args.stride, args.clips, args.frames)
         except WeightsError as error:
             raise SystemExit(f"dreamcade: error: {error}") from None
         print_table(results[game])

@@ -4,7 +4,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.backend import Backend
-from engine.models.weights import SHIPPED, WeightsError
+from engine.models.weights import SHIPPED, WeightsError, load_config
+from games import GAMES
 
 
 def choose_backend(
@@ -17,6 +18,7 @@ def choose_backend(
             f"no weights for {game} in {directory}; "
             "reinstall dreamcade, or name a good directory with --weights"
         )
+    require_fit(game, directory)
     if device == "cpu" and find_spec("openvino"):
         from engine.fast.openvino_backend import OpenVinoBackend
 
@@ -24,3 +26,17 @@ def choose_backend(
     from engine.fast.torch_backend import TorchBackend
 
     return TorchBackend(game, directory, device, threads)
+
+
+def require_fit(game: str, directory: Path) -> None:
+    """Raises WeightsError if the weights are another game's, or of one with other buttons or telemetry."""
+    config, _ = load_config(directory)
+    spec, world = GAMES[game], config.world
+    if config.game != game:
+        raise WeightsError(f"the weights in {directory} are for {config.game!r}, not {game}; name others with --weights")
+    if (world.buttons, world.telemetry) != (spec.n_buttons, len(spec.telemetry)):
+        raise WeightsError(
+            f"{directory / 'config.json'} has {world.buttons} buttons and {world.telemetry} telemetry fields,"
+            f" {game} has {spec.n_buttons} and {len(spec.telemetry)}; reinstall dreamcade, or name a good directory"
+            " with --weights"
+        )

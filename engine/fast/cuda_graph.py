@@ -6,6 +6,7 @@ engine/fast/pipeline.py for both at once."""
 
 import copy
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from engine.fast.token_split import TokenSplit
 from engine.models.autoencoder import Decoder
 from engine.models.world_model import WorldModel
 
+Paint = Callable[[Tensor, Tensor], None]
+"""latents [B, C, h, w] float32, pictures uint8 [B, H, W, 3] to write."""
 _WARM_UPS = 3  # before a capture: libraries choose their kernels and allocate
 
 
@@ -98,9 +101,8 @@ class GraphWorld(StaticWorld):
 class GraphDecoder:
     """B latents -> uint8 pictures, channels-last and in `dtype` throughout, bytes made before the shuffle.
 
-    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what makes channels-last
-    features of latents and writes the bytes; ours in plain PyTorch unless another is given (see
-    engine/fast/fused_decoder.py)."""
+    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what fills the second from
+    the first; `make_paint` chooses unless one is given."""
 
     def __init__(
         self,
@@ -109,13 +111,13 @@ class GraphDecoder:
         batch: int = 1,
         dtype: torch.dtype = torch.bfloat16,
         capture: bool = True,
-        paint: Callable[[Tensor, Tensor], None] | None = None,
+        paint: Paint | None = None,
     ) -> None:
         device = next(decoder.parameters()).device
         self.latents = torch.zeros(batch, *shape, device=device)
         rows, columns = shape[1] * 48, shape[2] * 48
         self.pictures = torch.zeros(batch, rows, columns, 3, dtype=torch.uint8, device=device)
-        self._paint = paint or EagerPaint(decoder, dtype)
+        self._paint = paint or make_paint(decoder, dtype)
         self.replay = Replay(self.advance, capture)
         self._host = torch.empty(self.pictures.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
@@ -132,6 +134,15 @@ class GraphDecoder:
         if self.pictures.is_cuda:
             torch.cuda.current_stream().synchronize()
         return self._host[0].numpy().copy()
+
+
+def make_paint(decoder: Decoder, dtype: torch.dtype) -> Paint:
+    """The fused kernels on a GPU where Triton is, PyTorch's own elsewhere."""
+    if not next(decoder.parameters()).is_cuda or find_spec("triton") is None:
+        return EagerPaint(decoder, dtype)
+    from engine.fast.fused_decoder import FusedPaint
+
+    return FusedPaint(decoder, dtype)
 
 
 class EagerPaint:

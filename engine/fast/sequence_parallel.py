@@ -21,6 +21,7 @@ from engine.fast.static_world import StaticWorld, World
 
 Group = Any
 """A torch.distributed process group; None is all ranks."""
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its older name
 _END, _FORGET, _PLACE, _STEP = range(4)
 
 
@@ -41,7 +42,7 @@ class _Shared:
     def gather(self, x: Tensor) -> Tensor:
         """[B, S / ranks, D] -> [B, S, D]"""
         out = x.new_empty(self.ranks * x.shape[0], *x.shape[1:])
-        dist.all_gather_into_tensor(out, x.contiguous(), self.group)
+        _all_gather(out, x.contiguous(), self.group)
         return out.unflatten(0, (self.ranks, -1)).transpose(0, 1).flatten(1, 2)
 
 

@@ -16,8 +16,8 @@ from engine.training.runs import EVENTS
 from games import GAMES, simulator
 
 CASES = ("steady", "buttons", "events")
-SCOUTED_FRAMES = (240, 900)
-"""Where clips are looked for: not at a standing start, not for ever."""
+WARM_UP_FRAMES = 240
+"""No clip begins before: not every one shall show a standing start."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,14 @@ class Scouted:
         return "steady" if bool((held == held[0]).all()) else "buttons"
 
 
-def scout(game: str, seeds: range) -> Scouted:
+def scout(game: str, seeds: range, frames: int = 900) -> Scouted:
+    """Play every seed for so many frames."""
     module, spec = simulator(game), GAMES[game]
     watched = [spec.field_index(name) for name in EVENTS[game]]
     numbers = torch.tensor(list(seeds))
     world, drivers = module.World(numbers), module.Drivers(numbers)
     held, marks = [], [world.telemetry()[:, watched]]
-    for _ in range(SCOUTED_FRAMES[1]):
+    for _ in range(frames):
         buttons = drivers.act(world)
         world.step(buttons)
         held.append(buttons)
@@ -72,7 +73,7 @@ def choose(
     """(world, t) of clips, case by case from worlds in turn, and each case's share of all moments as played.
     A clip's case is that of its first stride; steady ones are so to the end."""
     random = np.random.default_rng(0)
-    moments = range(SCOUTED_FRAMES[0], SCOUTED_FRAMES[1] - 2 * stride - 1)
+    moments = range(WARM_UP_FRAMES, len(scouted.held) - 2 * stride)
     found: dict[str, list[tuple[int, int]]] = {case: [] for case in CASES}
     counts = dict.fromkeys(CASES, 0)
     for world in range(len(scouted.seeds)):

@@ -21,7 +21,7 @@ from engine.models.autoencoder import from_bytes
 from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import has_part, load_part
 from engine.training import measures
-from engine.training.clips import Clip
+from engine.training.clips import Clip, choose, clips_of, scout
 
 Fill = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 """engine.backend.Extrapolator.extrapolate."""
@@ -170,3 +170,22 @@ def filled_table(
     return {
         str(k): {name: scores.figures(name, k, weights) for name in names} for k in range(1, 2 * stride + 1)
     }
+
+
+def measure_filled(
+    game: str, backend: Backend, directory: Path, seeds: range, stride: int, clips: int = 6, frames: int = 480
+) -> dict[str, Any]:
+    """design.md's `filled`: {frames ahead: {estimator: {psnr_db, excess_mse_removed}}}, cases weighted as
+    played. clips: of steady motion and of changing buttons each; half as many events."""
+    if stride < 2:
+        return {}  # every frame is a true one
+    scouted = scout(game, seeds, frames)
+    chosen, shares = choose(scouted, stride, {"steady": clips, "buttons": clips, "events": (clips + 1) // 2})
+    filling = Filling(backend, directory, ssim=False)
+    for world in sorted({world for world, _ in chosen}):
+        times = [t for place, t in chosen if place == world]
+        for clip in clips_of(game, scouted, world, times, stride):
+            filling.add(clip)
+    table = filled_table(filling.scores, list(filling.estimators), stride, shares)
+    wanted = ("psnr_db", "excess_mse_removed")
+    return {k: {name: {f: row[f] for f in wanted} for name, row in by.items()} for k, by in table.items()}

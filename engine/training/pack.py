@@ -39,17 +39,17 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
 def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
     """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where
     none are given."""
-    config = game_config(game)
-    if (target / "config.json").exists():
-        old = load_config(target)[0]
-        facts = facts or old.training
-        if not renewed & {"encoder", "decoder"}:
-            config = replace(config, autoencoder=old.autoencoder)
-        if "world" not in renewed:
-            config = replace(config, world=old.world)
-        if "extrapolator" not in renewed:
-            config = replace(config, extrapolator=old.extrapolator)
-    return replace(config, training=facts)
+    fresh = game_config(game)
+    if not (target / "config.json").exists():
+        return replace(fresh, training=facts)
+    old = load_config(target)[0]
+    return GameConfig(
+        game,
+        (fresh if renewed & {"encoder", "decoder"} else old).autoencoder,
+        (fresh if "world" in renewed else old).world,
+        (fresh if "extrapolator" in renewed else old).extrapolator,
+        facts or old.training,
+    )
 
 
 def main() -> None:

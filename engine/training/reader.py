@@ -35,11 +35,13 @@ PICTURES = 3
 @dataclass(frozen=True)
 class Readings:
     """fields [B, S] in units (a count: its change over the last step), in PROBES' order; buttons [B, N] the
-    chance that each was held; seen [B] the chance that the car or hero is there."""
+    chance that each was held; seen [B] the chance that the car or hero is there; features [B, 160] what the
+    net made all that of."""
 
     fields: Tensor
     buttons: Tensor
     seen: Tensor
+    features: Tensor
 
 
 class ReaderNet(nn.Module):
@@ -60,14 +62,20 @@ class ReaderNet(nn.Module):
         self.head = nn.Sequential(nn.Linear(16 * 8 * 12, 160), nn.SiLU())
         self.out = nn.Linear(160, fields + buttons + 1)
 
-    def forward(self, pictures: Tensor, strides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def features(self, pictures: Tensor, strides: Tensor) -> Tensor:
+        """[B, 160], from which everything is told."""
         before, middle, after = pictures.unbind(1)
         plane = (strides.to(after) / 8).view(-1, 1, 1, 1).expand(-1, 1, ROWS, COLUMNS)
         # Motion of less than a small pixel is a faint difference: amplified, it need not be found first.
         planes = [after * 2 - 1, 4 * (after - middle), 4 * (middle - before), plane]
-        features = self.head(self.body(torch.cat(planes, 1)))
+        return self.head(self.body(torch.cat(planes, 1)))
+
+    def told(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fields, buttons, seen = self.out(features).split([self.fields, self.buttons, 1], 1)
         return fields, buttons, seen[:, 0]
+
+    def forward(self, pictures: Tensor, strides: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.told(self.features(pictures, strides))
 
 
 def small(pictures: Tensor) -> Tensor:
@@ -97,11 +105,12 @@ class Reader:
             raise ValueError(f"the reader needs {PICTURES} pictures, not {len(pictures)}")
         parts = []
         for group in pictures.unfold(0, PICTURES, 1).permute(0, 4, 1, 2, 3).split(64):
-            parts.append(self.net(group, torch.full((len(group),), float(stride))))
-        scaled, buttons, seen = (torch.cat(column) for column in zip(*parts))
+            parts.append(self.net.features(group, torch.full((len(group),), float(stride))))
+        features = torch.cat(parts)
+        scaled, buttons, seen = self.net.told(features)
         zero = torch.zeros(len(self.names))
         fields = torch.stack([self.scale.in_units(row, zero, stride) for row in scaled])
-        return Readings(fields, buttons.sigmoid(), seen.sigmoid())
+        return Readings(fields, buttons.sigmoid(), seen.sigmoid(), features)
 
 
 def store_reader(directory: Path, game: str, net: ReaderNet, facts: dict[str, Any]) -> None:

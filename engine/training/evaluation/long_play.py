@@ -5,7 +5,6 @@
     reference: the simulator goes on from the same start, steered by a copy of the same autopilot -> trace
 A trace keeps small pictures and a few numbers a step; evaluation/judge.py makes figures of it."""
 
-import copy
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -92,7 +91,7 @@ def dream(
     keep: Collection[int] = (),
 ) -> Trace:
     """`steps` steps of the dream, as fast as the machine can."""
-    pilot, trace = copy.deepcopy(start.pilot), Trace(game, stride, keep)
+    pilot, trace = start.pilot.twin(), Trace(game, stride, keep)
     opening = start.opening
     world.open(opening, noise_seed=0)
     step, masks = Step(opening.latents[-1], opening.telemetry[-1]), [0]
@@ -107,7 +106,7 @@ def dream(
 
 def reference(game: str, start: Start, stride: int, steps: int, keep: Collection[int] = ()) -> Trace:
     """The simulator goes on; `start.world` is used up."""
-    pilot, trace = copy.deepcopy(start.pilot), Trace(game, stride, keep)
+    pilot, trace = start.pilot.twin(), Trace(game, stride, keep)
     trace.add(start.picture, start.opening.telemetry[-1], [0], None)
     for _ in range(steps):
         masks = []

@@ -50,6 +50,7 @@ def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: 
         "action_accuracy_ratio_min": least,
         "probe_error": probes(evaluation, "probe"),
         "probe_error_on_real": probes(evaluation, "floor"),
+        "frechet": evaluation.distribution.result(),
         "filled": None,
         "long_play": None,
         "notes": notes if evaluation.reader else [*notes, no_reader(game)],

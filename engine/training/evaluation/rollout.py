@@ -10,9 +10,10 @@ from engine.backend import Backend
 from engine.models.autoencoder import from_bytes
 from engine.training import measures
 from engine.training.evaluation.actions import ActionFollowing
+from engine.training.evaluation.distribution import Distribution
 from engine.training.evaluation.figures import Figures
 from engine.training.evaluation.truth import CONTEXT_STEPS, TrueClip, play_truth
-from engine.training.reader import PICTURES, Reader, small
+from engine.training.reader import PICTURES, Reader, Readings, small
 from games import GAMES
 
 ROLLOUT_STEPS = (1, 2, 4, 8, 15, 30, 75, 150)
@@ -47,7 +48,7 @@ class Evaluation:
     ) -> None:
         self.game, self.spec, self.stride, self.steps, self.reader = game, GAMES[game], stride, steps, reader
         self.world, self.encoder, self.decoder = backend.world(), backend.encoder(), backend.decoder()
-        self.figures = Figures()
+        self.figures, self.distribution = Figures(), Distribution()
         self.actions = ActionFollowing(tuple(str(b.name) for b in self.spec.buttons))
         self.points = tuple(n for n in ROLLOUT_STEPS if n <= steps)
         self.seconds = tuple(s for s in SECONDS if window(s, stride).stop <= steps + 1)
@@ -72,6 +73,7 @@ class Evaluation:
         if self.reader:
             self._probes(clip, dream)
             self._follow(clip, dream)
+            self._distribution(clip, dream)
 
     def follow(self, clip: TrueClip) -> None:
         """Action following alone."""
@@ -135,7 +137,7 @@ class Evaluation:
                 self.figures.add(f"sharp dream {second}", measures.gradient_energy(as_float(made)))
                 self.figures.add(f"sharp true {second}", measures.gradient_energy(as_float(true)))
 
-    def _readings(self, clip: TrueClip, dream: Dreamed):  # type: ignore[no-untyped-def]
+    def _readings(self, clip: TrueClip, dream: Dreamed) -> tuple[Readings, Readings]:
         """What the reader tells of the rollout's steps, on real and on dreamed pictures."""
         assert self.reader
         before = clip.small[CONTEXT_STEPS - PICTURES + 1 : CONTEXT_STEPS]
@@ -147,6 +149,15 @@ class Evaluation:
         steps = slice(0, ACTION_STEPS)
         buttons = clip.buttons[CONTEXT_STEPS:]
         self.actions.add(buttons[steps], real.buttons[steps], dreamed.buttons[steps])
+
+    def _distribution(self, clip: TrueClip, dream: Dreamed) -> None:
+        assert self.reader
+        real, dreamed = self._readings(clip, dream)
+        held = clip.small[CONTEXT_STEPS - 1].expand(PICTURES, -1, -1, -1)
+        still = self.reader.read(held, self.stride).features
+        for kind, features in (("real", real.features), ("dream", dreamed.features)):
+            self.distribution.add(kind, features)
+        self.distribution.add("hold", still.expand(len(dream.small), -1))
 
     def _probes(self, clip: TrueClip, dream: Dreamed) -> None:
         """Error of what is read off the pictures against the simulator's telemetry; a count is added up from

@@ -64,8 +64,9 @@ class Pilot:
     a frame later in the step is told how old what it sees is."""
 
     def __init__(self, game: str) -> None:
-        self.autopilot, self.index = Autopilot(GAMES[game]), 0
+        self.game, self.autopilot, self.index = game, Autopilot(GAMES[game]), 0
         self.telemetry: list[float] = []
+        self.decided: list[tuple[list[float], int]] = []
 
     def masks(self, world: World, frame: int) -> int:
         if frame == 0:
@@ -77,7 +78,15 @@ class Pilot:
 
     def decide(self, frame: int) -> int:
         self.index += 1
+        self.decided.append((self.telemetry, frame))
         return self.autopilot.decide(self.telemetry, self.index, latency_frames=frame)
+
+    def twin(self) -> "Pilot":
+        """Another one who has seen the same, and so would do the same."""
+        other = Pilot(self.game)
+        for other.telemetry, frame in self.decided:
+            other.decide(frame)
+        return other
 
 
 def shares(masks: list[int], game: str) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""Sizes to measure: the two games as shipped, and untrained ones in which one role is the bottleneck."""
+
+import json
+from dataclasses import replace
+
+from engine.config import AutoencoderConfig, GameConfig, WorldConfig
+from engine.models.weights import SHIPPED
+from games import GAMES
+
+UNTRAINED = {
+    "small": GameConfig(
+        "small",
+        AutoencoderConfig(
+            channels=16, encoder_widths=(8, 8, 16, 16), decoder_widths=(32, 24, 16), decoder_blocks=(1, 1, 1)
+        ),
+        WorldConfig(channels=16, width=64, layers=3, heads=4, time_layers=(1,), context=8, noise=8),
+    ),
+    "wide-world": GameConfig(  # f24: 600 latent tokens, 40 of its own, so that 2 to 16 ranks divide them
+        "wide-world",
+        world=WorldConfig(
+            width=2048, layers=12, heads=16, time_layers=(2, 5, 8, 11), registers=38, rows=20, columns=30
+        ),
+    ),
+    "heavy-decoder": GameConfig(
+        "heavy-decoder", AutoencoderConfig(decoder_widths=(768, 512, 256), decoder_blocks=(4, 4, 4))
+    ),
+}
+NAMES = (*GAMES, *UNTRAINED)
+
+
+def preset(name: str) -> GameConfig:
+    """Shapes by name; those of a game come from its shipped weights."""
+    if name in UNTRAINED:
+        return UNTRAINED[name]
+    path = SHIPPED / name / "config.json"
+    if not path.exists():
+        return replace(GameConfig(name), game=name)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data.pop("files", None)
+    return GameConfig.from_json(data)
+
+
+def label(name: str) -> str:
+    return f"{name} (untrained)" if name in UNTRAINED else name

@@ -1,0 +1,195 @@
+"""Measures one kind of accelerator for the planner and writes its profile. See engine/profiles.py.
+
+    python -m engine.bench.profile --preset racing --device cuda --ranks 1,2 --worlds 1,4 --out FILE
+
+Steps run on so many sequence-parallel ranks, each a process: on the CPU one thread, on CUDA one GPU. A decode by
+bands is timed as its dearest band. Weights are random: times do not depend on them."""
+
+import argparse
+import json
+import resource
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from engine.bench.presets import NAMES, label, preset
+from engine.bench.ranks import run_ranks
+from engine.bench.timing import hardware, timed
+from engine.fast.bands import Rows, band_macs, decode_band, split_rows
+from engine.fast.cuda_graph import GraphWorld, Replay
+from engine.fast.sequence_parallel import make_split
+from engine.models.autoencoder import Decoder, to_bytes
+from engine.models.world_model import WorldModel
+from engine.profiles import VERSION, DecodeTime, Link, Model, Profile, StepTime
+
+_BIG, _SMALL = 16 << 20, 64  # bytes of the two messages that tell bandwidth and latency
+
+
+@dataclass(frozen=True)
+class Wanted:
+    preset: str
+    device: str
+    worlds: tuple[int, ...]
+    batches: tuple[int, ...]
+    bands: tuple[int, ...]
+    runs: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.device == "cuda" else torch.float32
+
+
+def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
+    """Everything, one number of ranks after another."""
+    device, config = wanted.device, preset(wanted.preset)
+    steps: list[StepTime] = []
+    for n in ranks:
+        steps += run_ranks(n, measure_steps, wanted, device=device, timeout_s=900)
+    decodes = run_ranks(1, measure_decodes, wanted, device=device, timeout_s=900)
+    link = run_ranks(2, measure_link, wanted, device=device) if max(ranks) > 1 else Link(0.0, 1e3)
+    world = config.world
+    model = Model(
+        preset=label(wanted.preset),
+        tokens=world.tokens,
+        heads=world.heads,
+        layers=world.layers,
+        width=world.width,
+        rows=world.rows,
+        latent_bytes=4 * world.channels * world.latent_tokens,
+        frame_bytes=3 * 480 * 720,
+    )
+    memory_gib = torch.cuda.mem_get_info()[1] / 2**30 if device == "cuda" else host_memory_gib()
+    return Profile(
+        VERSION, name, hardware(device), device, True, made(), max(ranks), round(memory_gib, 1), model, steps,
+        decodes, link, run_ranks(1, measure_to_host, wanted, device=device),
+    )  # fmt: skip
+
+
+def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
+    ranks, config = dist.get_world_size(), preset(wanted.preset).world
+    model = WorldModel(config).to(wanted.device).eval().requires_grad_(False)
+    out = []
+    for worlds in wanted.worlds:
+        split = make_split(config) if ranks > 1 else None
+        world = GraphWorld(model, worlds, wanted.dtype, split, capture=wanted.device == "cuda")
+        controls = np.ones(world.controls.shape, np.float32)
+        timing = timed({"step": lambda w=world, c=controls: w.step(c)}, wanted.device, wanted.runs)["step"]  # type: ignore[misc]
+        out.append(StepTime(ranks, worlds, timing.median_ms, used_gib(wanted.device)))
+    return out
+
+
+def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
+    config = preset(wanted.preset)
+    decoder = Decoder(config.autoencoder).to(wanted.device, wanted.dtype).eval().requires_grad_(False)
+    decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    works = {}
+    for batch in wanted.batches:
+        shape = (batch, config.autoencoder.channels, 10, 15)
+        latents = torch.randn(shape, device=wanted.device, dtype=wanted.dtype)
+        latents = latents.to(memory_format=torch.channels_last)
+        for bands in wanted.bands:
+            dearest = max(split_rows(decoder, 10, bands), key=lambda band: band_macs(decoder, band, 15))
+            work = Painted(decoder, latents, dearest, wanted.device == "cuda")
+            works[f"{batch} {bands}"] = work
+    timings = timed(works, wanted.device, wanted.runs)
+    used = used_gib(wanted.device)
+    return [DecodeTime(*map(int, name.split()), timing.median_ms, used) for name, timing in timings.items()]
+
+
+class Painted:
+    """One band of a batch, to bytes; a graph on CUDA."""
+
+    def __init__(self, decoder: Decoder, latents: torch.Tensor, band: Rows, capture: bool) -> None:
+        self.decoder, self.latents, self.band = decoder, latents, band
+        self.replay = Replay(self.paint, capture)
+
+    @torch.inference_mode()
+    def paint(self) -> None:
+        to_bytes(decode_band(self.decoder, self.latents, self.band))
+
+    def __call__(self) -> None:
+        self.replay()
+
+
+def measure_link(rank: int, wanted: Wanted) -> Link:
+    """There and back between two ranks."""
+    took_s = []
+    for size in (_SMALL, _BIG):
+        message = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
+
+        def bounce(message: torch.Tensor = message) -> None:
+            ways = (dist.send, dist.recv) if rank == 0 else (dist.recv, dist.send)
+            for way in ways:
+                way(message, 1 - rank)
+
+        took_s.append(timed({"": bounce}, wanted.device, 20)[""].median_ms / 2e3)
+    return link_of(*took_s)
+
+
+def measure_to_host(rank: int, wanted: Wanted) -> Link:
+    took_s = []
+    for size in (_SMALL, _BIG):
+        there = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
+        here = torch.zeros(size, dtype=torch.uint8, pin_memory=there.is_cuda)
+        copy = {"": lambda there=there, here=here: here.copy_(there, non_blocking=True)}  # type: ignore[misc]
+        took_s.append(timed(copy, wanted.device, 20)[""].median_ms / 1e3)
+    return link_of(*took_s)
+
+
+def link_of(small_s: float, big_s: float) -> Link:
+    return Link(round(small_s * 1e6, 3), round(_BIG / max(big_s - small_s, 1e-9) / 1e9, 3))
+
+
+def used_gib(device: str) -> float:
+    """The most that this rank ever held."""
+    if device == "cuda":
+        return round(torch.cuda.max_memory_reserved() / 2**30, 3)
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
+
+
+def host_memory_gib() -> float:
+    from engine import machine
+
+    return machine.memory_mib() / 1024
+
+
+def made() -> str:
+    """When, at which commit."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(command, capture_output=True, text=True).stdout.strip() or "unknown commit"
+    return f"{time.strftime('%Y-%m-%d')} by engine.bench.profile at {commit}"
+
+
+def main() -> None:
+    numbers = lambda text: tuple(int(part) for part in text.split(","))  # noqa: E731
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--preset", choices=NAMES, default="racing")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--ranks", type=numbers, default=(1,), help="numbers of world ranks, e.g. 1,2")
+    parser.add_argument("--worlds", type=numbers, default=(1,))
+    parser.add_argument("--batches", type=numbers, default=(1,))
+    parser.add_argument("--bands", type=numbers, default=(1, 2))
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--name", default="", help="of the profile; the hardware otherwise")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    wanted = Wanted(
+        options.preset, options.device, options.worlds, options.batches, options.bands, options.runs
+    )
+    profile = measure(wanted, options.ranks, options.name or hardware(options.device))
+    text = json.dumps(msgspec.to_builtins(profile))
+    for entry in (*profile.steps, *profile.decodes, profile.link, profile.to_host):
+        print(entry)
+    if options.out:
+        options.out.write_text(json.dumps(json.loads(text), indent=2) + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

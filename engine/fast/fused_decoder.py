@@ -1,0 +1,160 @@
+"""The decoder as a handful of Triton kernels: what follows a convolution never travels to memory on its own.
+
+One kernel, an implicit matrix product over channels-last pixels (3x3 or 1x1), with what comes after it done on
+the accumulator: bias, residual, SiLU, the pixel shuffle as the place it is stored at, and for the last layer
+the bytes, so that no full-resolution float picture exists (memory-centric fusion as in SN40L, 2405.07518).
+Needs Triton; without it engine/fast/cuda_graph.py paints in plain PyTorch. With TRITON_INTERPRET=1 in the
+environment before the first import it runs on the CPU, slowly: the tests do that."""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor, nn
+
+from engine.models.autoencoder import Decoder, Up
+from engine.models.layers import ConvBlock
+
+# Tiles for Hopper: pixels x output channels, and how much of a tap's input channels at a time.
+_CONFIGS = [
+    triton.Config({"BM": bm, "BN": bn, "BK": bk}, num_warps=warps, num_stages=stages)
+    for bm, bn, bk, warps, stages in (
+        (32, 64, 64, 4, 4), (64, 32, 64, 4, 4), (64, 64, 32, 4, 4), (64, 64, 64, 4, 4), (64, 128, 64, 4, 4),
+        (128, 32, 64, 4, 4), (128, 64, 32, 4, 4), (128, 64, 64, 4, 4), (128, 64, 64, 8, 3),
+        (128, 128, 32, 8, 4), (128, 128, 64, 8, 3), (128, 256, 64, 8, 3), (256, 64, 64, 8, 3),
+    )
+]  # fmt: skip
+
+
+@triton.jit
+def _convolve(
+    x_pointer, weight_pointer, bias_pointer, residual_pointer, out_pointer, pixels, rows, columns,
+    CIN: tl.constexpr, COUT: tl.constexpr, RADIUS: tl.constexpr, SHUFFLE: tl.constexpr,
+    RESIDUAL: tl.constexpr, SILU: tl.constexpr, BYTES: tl.constexpr, FULL: tl.constexpr,
+    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
+):  # fmt: skip
+    """x [B, rows, columns, CIN], weight [taps, CIN, COUT], bias [COUT] float32, residual like out. out [B, rows
+    * SHUFFLE, columns * SHUFFLE, COUT / SHUFFLE^2]: output channels come as (row, column, channel) of the
+    shuffle. pixels = B * rows * columns. FULL: float32 products exactly."""
+    m = tl.program_id(0) * BM + tl.arange(0, BM)
+    n = tl.program_id(1) * BN + tl.arange(0, BN)
+    k = tl.arange(0, BK)
+    row, column, picture = m // columns % rows, m % columns, m // columns // rows
+    total = tl.zeros((BM, BN), tl.float32)
+    side: tl.constexpr = 2 * RADIUS + 1
+    for tap in range(side * side):
+        y, x = row + tap // side - RADIUS, column + tap % side - RADIUS
+        inside = (m < pixels) & (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+        base = ((picture.to(tl.int64) * rows + y) * columns + x) * CIN
+        for c in range(0, CIN, BK):
+            there = (c + k) < CIN
+            a = tl.load(x_pointer + base[:, None] + (c + k), mask=inside[:, None] & there, other=0.0)
+            w_place = (tap * CIN + c + k)[:, None] * COUT + n
+            w = tl.load(weight_pointer + w_place, mask=there[:, None] & (n < COUT), other=0.0)
+            if FULL:
+                total = tl.dot(a, w, total, input_precision="ieee")
+            else:
+                total = tl.dot(a, w, total)
+    mask = (m < pixels)[:, None] & (n < COUT)
+    total += tl.load(bias_pointer + n, mask=n < COUT, other=0.0)
+    channels: tl.constexpr = COUT // (SHUFFLE * SHUFFLE)
+    sub = n // channels
+    out_row = (picture.to(tl.int64) * rows + row)[:, None] * SHUFFLE + sub // SHUFFLE
+    out_column = column[:, None] * SHUFFLE + sub % SHUFFLE
+    place = (out_row * (columns * SHUFFLE) + out_column) * channels + n % channels
+    if RESIDUAL:
+        total += tl.load(residual_pointer + place, mask=mask, other=0.0).to(tl.float32)
+    if SILU:
+        total = total * tl.sigmoid(total)
+    if BYTES:
+        total = tl.minimum(tl.maximum(total * 127.5 + 128.0, 0.0), 255.5)
+    tl.store(out_pointer + place, total.to(out_pointer.dtype.element_ty), mask=mask)
+
+
+# RADIUS, SHUFFLE and the epilogue are compile-time: a new key tunes anew.
+_tuned = triton.autotune(
+    _CONFIGS, key=["pixels", "CIN", "COUT", "RADIUS", "SHUFFLE", "RESIDUAL", "SILU", "BYTES"]
+)(_convolve)
+_INTERPRETED = not hasattr(_convolve, "warmup") or type(_convolve).__name__ == "InterpretedFunction"
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """A 3x3 or 1x1 convolution's weights as the kernel reads them: weight [taps, CIN, COUT], bias [COUT]."""
+
+    weight: Tensor
+    bias: Tensor
+    radius: int
+    shuffle: int
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, conv: nn.Conv2d, dtype: torch.dtype, shuffle: int = 1) -> "Convolution":
+        """shuffle: factor of the pixel shuffle that follows; its output channels move last."""
+        weight, bias = conv.weight, conv.bias
+        assert bias is not None and conv.kernel_size[0] in (1, 3)
+        order = torch.arange(len(bias), device=bias.device).view(-1, shuffle * shuffle).T.flatten()
+        packed = weight[order].permute(2, 3, 1, 0).flatten(0, 1).to(dtype).contiguous()
+        return cls(packed, bias[order].float().contiguous(), conv.kernel_size[0] // 2, shuffle)
+
+    def __call__(
+        self, x: Tensor, residual: Tensor | None = None, silu: bool = False, out: Tensor | None = None
+    ) -> Tensor:
+        """x [B, H, W, CIN] contiguous -> [B, H shuffle, W shuffle, COUT / shuffle^2], in x's type, or bytes
+        into `out` (uint8). residual is added before the SiLU."""
+        batch, rows, columns, cin = x.shape
+        assert x.is_contiguous() and cin == self.weight.shape[1]
+        cout, s = self.weight.shape[2], self.shuffle
+        if out is None:
+            out = x.new_empty(batch, rows * s, columns * s, cout // s**2)
+        assert out.is_contiguous() and (residual is None or residual.is_contiguous())
+        pixels = batch * rows * columns
+        inputs = (x, self.weight, self.bias, x if residual is None else residual, out, pixels, rows, columns)
+        constants = {
+            "CIN": cin, "COUT": cout, "RADIUS": self.radius, "SHUFFLE": s, "RESIDUAL": residual is not None,
+            "SILU": silu, "BYTES": out.dtype == torch.uint8, "FULL": x.dtype == torch.float32,
+        }  # fmt: skip
+        if _INTERPRETED:
+            _convolve[(triton.cdiv(pixels, 64), triton.cdiv(cout, 64))](*inputs, **constants, BM=64, BN=64, BK=16)
+        else:
+            _tuned[lambda tile: (triton.cdiv(pixels, tile["BM"]), triton.cdiv(cout, tile["BN"]))](
+                *inputs, **constants
+            )
+        return out
+
+
+@dataclass(frozen=True)
+class _Block:
+    first: Convolution
+    second: Convolution
+
+
+class FusedPaint:
+    """The decoder for engine.fast.cuda_graph.GraphDecoder: two kernels a block, one each for an up step and
+    the tail."""
+
+    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._layers = [_packed(layer, dtype) for layer in decoder.body]
+        self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle)
+
+    def __call__(self, latents: Tensor, pictures: Tensor) -> None:
+        """latents [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
+        x = latents.permute(0, 2, 3, 1).to(self._dtype).contiguous()
+        for layer in self._layers:
+            silu = layer is self._layers[-1]  # the tail wants it, the last kernel does it
+            if isinstance(layer, _Block):
+                x = layer.second(layer.first(x, silu=True), residual=x, silu=silu)
+            else:
+                x = layer(x, silu=silu)
+        self._tail(x, out=pictures)
+
+
+def _packed(layer: nn.Module, dtype: torch.dtype) -> Convolution | _Block:
+    if isinstance(layer, ConvBlock):
+        return _Block(Convolution.of(layer.conv1, dtype), Convolution.of(layer.conv2, dtype))
+    if isinstance(layer, Up):
+        return Convolution.of(layer.conv, dtype, layer.factor)
+    assert isinstance(layer, nn.Conv2d)
+    return Convolution.of(layer, dtype)

@@ -1,0 +1,105 @@
+"""The Triton decoder against the readable one: in Triton's interpreter on the CPU, on the GPU itself where
+there is one."""
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from engine.fast.cuda_graph import EagerPaint, GraphDecoder, make_paint
+from engine.models.autoencoder import Decoder, to_bytes
+from tests.tiny import shaken, tiny_config
+
+pytest.importorskip("triton")
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+if not ON_GPU:
+    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
+
+from engine.fast.fused_decoder import Convolution, FusedPaint  # noqa: E402
+
+
+def layer(cin: int, cout: int, kernel: int = 3) -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(cin, cout, kernel, padding=kernel // 2).requires_grad_(False).to(DEVICE)
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """[B, C, H, W] -> [B, H, W, C] contiguous, and back."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+@pytest.mark.parametrize("cin, cout", [(8, 8), (20, 24), (16, 72)])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("silu", [False, True])
+def test_convolution_with_what_follows_it(cin, cout, residual, silu):
+    conv, x = layer(cin, cout), torch.randn(2, cin, 3, 5, device=DEVICE)
+    added = torch.randn(2, cout, 3, 5, device=DEVICE) if residual else None
+    expected = conv(x) if added is None else conv(x) + added
+    expected = F.silu(expected) if silu else expected
+    made = Convolution.of(conv, torch.float32)(
+        channels_last(x), None if added is None else channels_last(added), silu
+    )
+    torch.testing.assert_close(made, channels_last(expected), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_up_step_is_stored_shuffled(factor):
+    conv, x = layer(12, 5 * factor**2, kernel=1), torch.randn(2, 12, 3, 4, device=DEVICE)
+    made = Convolution.of(conv, torch.float32, factor)(channels_last(x))
+    torch.testing.assert_close(made, channels_last(F.pixel_shuffle(conv(x), factor)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("factor", [4, 8])
+def test_tail_writes_bytes_and_clamps(factor):
+    conv = layer(8, 3 * factor**2)
+    conv.weight *= 8  # far beyond 0..1
+    x = torch.randn(2, 8, 3, 4, device=DEVICE)
+    expected = to_bytes(F.pixel_shuffle(conv(x), factor) * 0.5 + 0.5)
+    made = torch.empty_like(expected)
+    Convolution.of(conv, torch.float32, factor)(channels_last(x), out=made)
+    assert expected.min() == 0 and expected.max() == 255
+    off = (made.int() - expected.int()).abs()
+    assert off.max() <= 1 and (off > 0).float().mean() < 1e-3  # sums in another order, at a rounding edge
+
+
+@pytest.mark.parametrize("blocks", [(1, 1, 1), (1, 0, 1, 0)], ids=str)
+def test_whole_decoder_gives_the_models_bytes(blocks):
+    tiny = tiny_config().autoencoder
+    torch.manual_seed(0)
+    model = Decoder(replace(tiny, decoder_widths=(16, 16, 8, 8)[: len(blocks)], decoder_blocks=blocks))
+    shaken(model).to(DEVICE)
+    latents = torch.randn(1, 16, 2, 3, device=DEVICE)
+    expected = to_bytes(model(latents)).int()
+    for paint in (FusedPaint(model, torch.float32), EagerPaint(model, torch.float32)):
+        made = torch.zeros(1, 96, 144, 3, dtype=torch.uint8, device=DEVICE)
+        paint(latents, made)
+        assert (made.int() - expected).abs().max() <= 1
+
+
+def test_bfloat16_stays_near():
+    conv, x = layer(16, 16), torch.randn(1, 16, 4, 4, device=DEVICE)
+    made = Convolution.of(conv, torch.bfloat16)(channels_last(x).bfloat16(), silu=True)
+    assert made.dtype == torch.bfloat16
+    torch.testing.assert_close(made.float(), channels_last(F.silu(conv(x))), atol=0.03, rtol=0.03)
+
+
+def test_without_a_gpu_the_plain_way_is_chosen():
+    if not ON_GPU:
+        assert isinstance(make_paint(Decoder(tiny_config().autoencoder), torch.float32), EagerPaint)
+
+
+@pytest.mark.gpu
+def test_captured_fused_decoder_stays_within_a_tenth_of_a_decibel():
+    torch.manual_seed(0)
+    model = Decoder(tiny_config().autoencoder)
+    shaken(model).cuda()
+    latents = torch.randn(4, 16, 10, 15, device="cuda")
+    decoder = GraphDecoder(model, (16, 10, 15), 4, paint=FusedPaint(model, torch.bfloat16))
+    decoder.latents.copy_(latents)
+    decoder.replay()
+    off = decoder.pictures.float() - to_bytes(model(latents)).float()
+    assert 10 * torch.log10(255**2 / off.square().mean()) > 45
