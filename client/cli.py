@@ -154,7 +154,7 @@ def serve(
 @app.command(context_settings=_PASS_ON)
 def evaluate(context: typer.Context) -> int:
     """Measure the dream's quality against the reference: evaluate GAME [options]."""
-    if context.args[:1] != ["--help"]:
+    if not context.args or not context.args[0].startswith("-"):
         _first(context.args, "game", tuple(GAMES))
     return _run_engine("engine.training.evaluate", context.args)
 

@@ -11,6 +11,7 @@ from client.theme import COIN, DIM, FAINT, GRID, INK, PANEL, Typeface, panel, sm
 from games.spec import GameSpec
 
 _KMH_PER_MS = 3.6
+_STANDING_KMH = 5.0  # a dream reads its own speed about this well
 
 
 class Dashboard:
@@ -45,10 +46,11 @@ class RacingDashboard(Dashboard):
         left = canvas.get_width() - self._DIAL - GRID
         top = canvas.get_height() - self._DIAL - GRID
         canvas.blit(self._dial(min(abs(kmh) / self._TOP_KMH, 1.0)), (left, top))
-        number = self._type.number(f"{abs(kmh):.0f}", 40, INK)
+        standing = abs(kmh) < _STANDING_KMH
+        number = self._type.number("0" if standing else f"{abs(kmh):.0f}", 40, INK)
         middle = left + self._DIAL // 2
         canvas.blit(number, (middle - number.get_width() // 2, top + 34))
-        unit = self._type.text("reverse" if kmh < -2 else "km/h", 13, DIM)
+        unit = self._type.text("reverse" if kmh < -_STANDING_KMH else "km/h", 13, DIM)
         canvas.blit(unit, (middle - unit.get_width() // 2, top + 82))
 
     def _dial(self, share: float) -> pygame.Surface:

@@ -61,6 +61,7 @@ class Play:
         self._over = self._paused = self._stepping = False
         self._auto_mask = self._auto_pressed = 0
         self._decided_s = 0.0
+        self._left_epoch: int | None = None  # asked to start again; pictures of a newer one are on their way
         now_s = time.perf_counter()
         self._looked_s = self._heard_s = self._drawn_s = self._pinged_s = self._checked_s = now_s
 
@@ -96,6 +97,8 @@ class Play:
         if picture is not None:
             dropped += self._waiting is not None
             self._waiting, self._heard_s = picture, now_s
+            if self._left_epoch is not None and picture.frame.epoch > self._left_epoch:
+                self._left_epoch = None
             self._pacer.arrived(now_s)
         if dropped and self.report.first_shown_s is not None:
             self.report.dropped(dropped)
@@ -183,6 +186,7 @@ class Play:
             self._resume()
         self.report.new_start()
         self._heard_s = time.perf_counter()
+        self._left_epoch = self._shown.frame.epoch if self._shown is not None else None
         self._view.say(notice)
 
     def _toggle_autopilot(self) -> None:
@@ -237,11 +241,15 @@ class Play:
 
     def _draw(self, now_s: float) -> None:
         assert self._shown is not None
+        silent_s = now_s - self._heard_s
+        if self._left_epoch is not None and silent_s > WARN_S:
+            silent_s = 0.0
+            self._view.say("starting the world")
         self._view.draw(
             self._shown,
             self.report.live(now_s),
             now_s,
-            silent_s=now_s - self._heard_s,
+            silent_s=silent_s,
             paused=self._paused,
             stepping=self._stepping,
             recording=self._recorder is not None,
@@ -264,7 +272,8 @@ class Play:
         if self._recorder is not None and self._recorder.failure is not None:
             self._view.say(self._recorder.failure)
             self._recorder = None
-        patience_s = FIRST_PICTURE_S if self._shown is None else LOST_S
+        starting = self._shown is None or self._left_epoch is not None
+        patience_s = FIRST_PICTURE_S if starting else LOST_S
         if now_s - self._heard_s > patience_s:
             self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))
 

@@ -11,6 +11,7 @@ from client.connection import Picture
 from client.errors import UserError
 
 NO_DISPLAY = "no display found; add --headless to play without a window"
+_SHARE_OF_DESKTOP = 0.85
 _INVISIBLE = ("dummy", "offscreen", "evdev")
 """Drivers that SDL falls back to when no display can be opened, and that show nothing."""
 
@@ -41,6 +42,8 @@ class Screen:
         elif not display_available(dict(os.environ), sys.platform):
             raise UserError(NO_DISPLAY)
         os.environ.setdefault("SDL_RENDER_SCALE_QUALITY", "linear")
+        # pygame-ce reads this one by this very name: any scale, not whole multiples only.
+        os.environ.setdefault("SDL_HINT_RENDER_SCALE_QUALITY", "1")
         self.headless = headless or os.environ.get("SDL_VIDEODRIVER") == "dummy"
         self.size = size
         try:
@@ -62,9 +65,22 @@ class Screen:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "no fast renderer available": it still works, only slower
             try:
-                return pygame.display.set_mode(self.size, flags, vsync=1)
+                canvas = pygame.display.set_mode(self.size, flags, vsync=1)
             except pygame.error:
-                return pygame.display.set_mode(self.size, flags)
+                canvas = pygame.display.set_mode(self.size, flags)
+            if not fullscreen:
+                self._take_a_fair_size()
+        return canvas
+
+    def _take_a_fair_size(self) -> None:
+        """SCALED makes the window as large as the desktop: in steps of half the canvas, leave some of it."""
+        room = (
+            min(d / s for d, s in zip(pygame.display.get_desktop_sizes()[0], self.size)) * _SHARE_OF_DESKTOP
+        )
+        scale = max(1.0, room // 0.5 * 0.5)
+        window = pygame.Window.from_display_module()
+        window.size = (round(self.size[0] * scale), round(self.size[1] * scale))
+        window.position = pygame.WINDOWPOS_CENTERED
 
     def toggle_fullscreen(self) -> None:
         if self.headless:

@@ -139,6 +139,8 @@ def why_illegal(profile: Profile, split: Split, gpus: int, worlds: int) -> str |
     model, decode = profile.model, profile.decode_time(split.batch, split.bands)
     if split.accelerators > gpus:
         return f"{split.accelerators} accelerators of {gpus}"
+    if split.accelerators > 1 and profile.link is None:
+        return "no link between two accelerators was measured"
     if model.tokens % split.world_ranks or model.heads % split.world_ranks:
         return f"{split.world_ranks} do not divide {model.heads} heads and {model.tokens} tokens"
     if decode is None:
@@ -162,6 +164,7 @@ def predict(profile: Profile, split: Split, worlds: int) -> Prediction:
     if not split.decoder_ranks:
         rate, bottleneck = _together(profile, split, worlds, step_ms, decode.ms)
         return Prediction(split, rate, waited_ms + decode.ms + copy_ms, bottleneck, extrapolated)
+    assert profile.link is not None
     send_ms = profile.link.ms(model.latent_bytes) * split.bands
     groups = split.decoder_ranks // split.bands
     rates = {
@@ -206,7 +209,7 @@ def _step(profile: Profile, ranks: int, worlds: int) -> tuple[float, float, bool
 
 def exchange_ms(profile: Profile, ranks: int, worlds: int) -> float:
     """The two all-to-alls of each layer: q, k, v there, the result back, bfloat16."""
-    if ranks == 1:
+    if ranks == 1 or profile.link is None:
         return 0.0
     model = profile.model
     one_bytes = worlds * model.tokens * model.width * 2 * (ranks - 1) / ranks**2

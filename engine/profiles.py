@@ -12,11 +12,7 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "profiles"
 VERSION = 1
 
 
-class _Checked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Unknown and missing fields and wrong types are errors that name the field."""
-
-
-class StepTime(_Checked):
+class StepTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step of `worlds` worlds on `ranks` sequence-parallel ranks: median ms, memory of one rank."""
 
     ranks: int
@@ -25,7 +21,7 @@ class StepTime(_Checked):
     memory_gib: float
 
 
-class DecodeTime(_Checked):
+class DecodeTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One decode of `batch` latents into the dearest of `bands` bands, on one rank: median ms, memory."""
 
     batch: int
@@ -34,7 +30,7 @@ class DecodeTime(_Checked):
     memory_gib: float
 
 
-class TogetherTime(_Checked):
+class TogetherTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One step of `worlds` worlds and all its decodes on one accelerator, overlapped: median ms."""
 
     worlds: int
@@ -42,7 +38,7 @@ class TogetherTime(_Checked):
     ms: float
 
 
-class Link(_Checked):
+class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A message of n bytes takes latency + n / bandwidth."""
 
     latency_us: float
@@ -52,7 +48,7 @@ class Link(_Checked):
         return self.latency_us / 1e3 + size / (self.bandwidth_gb_s * 1e6)
 
 
-class Model(_Checked):
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The shapes that decide which splits are legal and what has to be sent."""
 
     preset: str
@@ -65,9 +61,9 @@ class Model(_Checked):
     frame_bytes: int
 
 
-class Profile(_Checked):
+class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """memory_gib is one accelerator's; accelerators how many the measurement used; link between two of them,
-    to_host from one to its host; made says when, by which command, at which commit."""
+    null where there was one; to_host from one to its host; made says when, by what, at which commit."""
 
     version: int
     name: str
@@ -80,7 +76,7 @@ class Profile(_Checked):
     model: Model
     steps: list[StepTime]
     decodes: list[DecodeTime]
-    link: Link
+    link: Link | None
     to_host: Link
     together: list[TogetherTime] = []
 
@@ -134,8 +130,8 @@ def _impossible(profile: Profile) -> str | None:
                 if not 0 < value < 1e9:
                     return f"{name}[{i}].{field} is {value}, it must be positive"
     for link in ("link", "to_host"):
-        one: Link = getattr(profile, link)
-        if one.latency_us < 0 or one.bandwidth_gb_s <= 0:
+        one: Link | None = getattr(profile, link)
+        if one is not None and (one.latency_us < 0 or one.bandwidth_gb_s <= 0):
             return f"{link} must have a latency of 0 or more and a positive bandwidth"
     sizes = {k: v for k, v in msgspec.structs.asdict(profile.model).items() if k != "preset"}
     sizes |= {"accelerators": profile.accelerators, "memory_gib": profile.memory_gib}

@@ -2,6 +2,8 @@
 there is one."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,11 +15,12 @@ from engine.fast.cuda_graph import EagerPaint, GraphDecoder, make_paint
 from engine.models.autoencoder import Decoder, to_bytes
 from tests.tiny import shaken, tiny_config
 
-pytest.importorskip("triton")
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
 ON_GPU = torch.cuda.is_available()
 DEVICE = "cuda" if ON_GPU else "cpu"
 if not ON_GPU:
     os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
+pytest.importorskip("triton")
 
 from engine.fast.fused_decoder import Convolution, FusedPaint  # noqa: E402
 
@@ -80,16 +83,43 @@ def test_whole_decoder_gives_the_models_bytes(blocks):
         assert (made.int() - expected).abs().max() <= 1
 
 
-def test_bfloat16_stays_near():
+def test_half_precision_stays_near():
+    dtype = torch.bfloat16 if ON_GPU else torch.float16  # the interpreter's bfloat16 products are wrong
     conv, x = layer(16, 16), torch.randn(1, 16, 4, 4, device=DEVICE)
-    made = Convolution.of(conv, torch.bfloat16)(channels_last(x).bfloat16(), silu=True)
-    assert made.dtype == torch.bfloat16
+    made = Convolution.of(conv, dtype)(channels_last(x).to(dtype), silu=True)
+    assert made.dtype == dtype
     torch.testing.assert_close(made.float(), channels_last(F.silu(conv(x))), atol=0.03, rtol=0.03)
 
 
 def test_without_a_gpu_the_plain_way_is_chosen():
     if not ON_GPU:
         assert isinstance(make_paint(Decoder(tiny_config().autoencoder), torch.float32), EagerPaint)
+
+
+HOPPER = """
+import triton, sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from engine.fast.fused_decoder import _convolve as kernel
+types = dict.fromkeys(kernel.arg_names[:5], "*bf16") | dict.fromkeys(kernel.arg_names[5:8], "i32")
+types |= {"bias_pointer": "*fp32", "out_pointer": "*u8"}
+values = dict(CIN=64, COUT=192, RADIUS=1, SHUFFLE=8, RESIDUAL=False, SILU=False, BYTES=True, PRECISION="ieee")
+values |= dict(BM=64, BN=64, BK=64)
+source = ASTSource(
+    kernel,
+    types | dict.fromkeys(values, "constexpr"),
+    {(kernel.arg_names.index(name),): value for name, value in values.items()},
+    {(i,): [["tt.divisibility", 16]] for i in range(5)},
+)
+made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 4, "num_stages": 4})
+assert "wgmma" in made.asm["ptx"] and made.asm["cubin"]
+"""
+
+
+def test_kernel_compiles_for_hopper_without_one(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    subprocess.run([sys.executable, "-c", HOPPER], env=environment, check=True, timeout=100)
 
 
 @pytest.mark.gpu

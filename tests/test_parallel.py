@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from engine.bench.ranks import run_ranks
 from engine.config import AutoencoderConfig, WorldConfig
 from engine.errors import UsageError
 from engine.fast.bands import Rows, Share, band_macs, decode_band, receptive_rows, split_rows
@@ -22,7 +23,6 @@ from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import Controls, StaticWorld
 from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
-from engine.bench.ranks import run_ranks
 from tests.test_cuda_graph import dreamed
 from tests.tiny import shaken, tiny_config
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.config import AutoencoderConfig, GameConfig, WorldConfig
+from engine.config import AutoencoderConfig, ExtrapolatorConfig, GameConfig, WorldConfig
 from engine.models.weights import PARTS, build, store
 from games import GAMES
 
@@ -33,6 +33,7 @@ def tiny_config(game: str = "racing") -> GameConfig:
             registers=2,
             noise=4,
         ),
+        extrapolator=ExtrapolatorConfig(width=16, blocks=1),
     )
 
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.backend import Backend, load_backend
+from engine.backend import Backend, FrameDecoder, load_backend
 from engine.models.weights import SHIPPED, WeightsError
 from engine.training.clips import CASES, Clip, choose, clips_of, scout
-from engine.training.filled import OLD_BUTTONS, Filling, Scores, filled_table
+from engine.training.filled import OLD_BUTTONS, Fill, Filling, Scores, filled_table
 from games import GAMES, TRAIN_SEEDS
 
 CHANGED_LEVELS, CHANGED_PIXELS = 8, 100
@@ -43,16 +43,24 @@ def key_to_pixel(filling: Filling, clips: list[Clip]) -> dict[str, float | None]
             pressed = clip.buttons[0].copy()
             pressed[button] = 1 - pressed[button]
             first = s  # the true frame at the latest
-            for ahead in range(1, s) if fill else ():
-                pair = (fill(latents, clip.times, b, float(ahead)) for b in (clip.buttons[0], pressed))
-                if visibly_different(*(filling.decoder.decode(z) for z in pair)):
-                    first = ahead
-                    break
+            if fill:
+                first = first_change(filling.decoder, fill, latents, clip, pressed)
             for j in range(1, s + 1):
                 waits.append(s - j + 1)
                 seen.append(max(first, j) - j + 1)
     without = round(statistics.fmean(waits), 2) if waits else None
     return {"without": without, "with": round(statistics.fmean(seen), 2) if fill and seen else None}
+
+
+def first_change(
+    decoder: FrameDecoder, fill: Fill, latents: np.ndarray, clip: Clip, pressed: np.ndarray
+) -> int:
+    """Frames ahead of the first filled frame that visibly differs under `pressed`, else the true one's."""
+    for ahead in range(1, clip.stride):
+        pair = (fill(latents, clip.times, b, float(ahead)) for b in (clip.buttons[0], pressed))
+        if visibly_different(*(decoder.decode(z) for z in pair)):
+            return ahead
+    return clip.stride
 
 
 def visibly_different(a: np.ndarray, b: np.ndarray) -> bool:
@@ -116,7 +124,8 @@ def removed(scores: Scores, names: list[str], stride: int, weights: dict[str, fl
 def print_table(result: dict[str, Any]) -> None:
     stride, names = result["stride"], list(result["cost_ms"])
     print(
-        f"\n{result['game']}, stride {stride}, {result['backend']}; clips {result['clips']}, as played {result['case_shares']}"
+        f"\n{result['game']}, stride {stride}, {result['backend']}; clips {result['clips']}, "
+        f"as played {result['case_shares']}"
     )
     for case in CASES:
         table = result["cases"][case]
@@ -127,16 +136,17 @@ def print_table(result: dict[str, Any]) -> None:
             similar = table[str(stride)].get(name, {}).get("ssim")
             print(f"  {name:20}{cells}{similar if similar is not None else '':>9}")
     print(
-        f"  {'':20}{'cost ms':>10}{'seam':>8}{'steady':>9}{'buttons':>9}{'events':>9}   (removed before the next true frame)"
+        f"  {'':20}{'cost ms':>10}{'seam':>8}{'steady':>9}{'buttons':>9}{'events':>9}"
+        "   (removed before the next true frame)"
     )
     for name in names:
         shares = "".join(f"{_percent(result['removed'][case][name]['between']):>9}" for case in CASES)
-        print(
-            f"  {name:20}{result['cost_ms'][name]:10.2f}{result['seam_ratio'].get(name, float('nan')):8.2f}{shares}"
-        )
+        seam = result["seam_ratio"].get(name, float("nan"))
+        print(f"  {name:20}{result['cost_ms'][name]:10.2f}{seam:8.2f}{shares}")
     keys = result["key_to_pixel_frames"]
     print(
-        f"  key to first changed pixel: {keys['without']} frames without, {keys['with']} with the learned extrapolator"
+        f"  key to first changed pixel: {keys['without']} frames without, "
+        f"{keys['with']} with the learned extrapolator"
     )
 
 

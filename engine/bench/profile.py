@@ -2,8 +2,8 @@
 
     python -m engine.bench.profile --preset racing --device cuda --ranks 1,2 --worlds 1,4 --out FILE
 
-Steps run on so many sequence-parallel ranks, each a process: on the CPU one thread, on CUDA one GPU. A decode by
-bands is timed as its dearest band. Weights are random: times do not depend on them."""
+Steps run on so many sequence-parallel ranks, each a process: on the CPU one thread, on CUDA one GPU. A decode
+by bands is timed as its dearest band. Weights are random: times do not depend on them."""
 
 import argparse
 import json
@@ -11,6 +11,7 @@ import resource
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -26,8 +27,9 @@ from engine.fast.cuda_graph import GraphWorld, Replay
 from engine.fast.sequence_parallel import make_split
 from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
-from engine.profiles import VERSION, DecodeTime, Link, Model, Profile, StepTime
+from engine.profiles import VERSION, DecodeTime, Link, Model, Profile, StepTime, TogetherTime
 
+_TICKS = 16
 _BIG, _SMALL = 16 << 20, 64  # bytes of the two messages that tell bandwidth and latency
 
 
@@ -52,7 +54,7 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
     for n in ranks:
         steps += run_ranks(n, measure_steps, wanted, device=device, timeout_s=900)
     decodes = run_ranks(1, measure_decodes, wanted, device=device, timeout_s=900)
-    link = run_ranks(2, measure_link, wanted, device=device) if max(ranks) > 1 else Link(0.0, 1e3)
+    link = run_ranks(2, measure_link, wanted, device=device) if max(ranks) > 1 else None
     world = config.world
     model = Model(
         preset=label(wanted.preset),
@@ -66,9 +68,21 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
     )
     memory_gib = torch.cuda.mem_get_info()[1] / 2**30 if device == "cuda" else host_memory_gib()
     return Profile(
-        VERSION, name, hardware(device), device, True, made(), max(ranks), round(memory_gib, 1), model, steps,
-        decodes, link, run_ranks(1, measure_to_host, wanted, device=device),
-    )  # fmt: skip
+        version=VERSION,
+        name=name,
+        hardware=hardware(device),
+        device="cuda" if device == "cuda" else "cpu",
+        measured=True,
+        made=made(),
+        accelerators=max(ranks),
+        memory_gib=round(memory_gib, 1),
+        model=model,
+        steps=steps,
+        decodes=decodes,
+        link=link,
+        to_host=run_ranks(1, measure_to_host, wanted, device=device),
+        together=run_ranks(1, measure_together, wanted, device=device, timeout_s=900),
+    )
 
 
 def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
@@ -79,7 +93,7 @@ def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
         split = make_split(config) if ranks > 1 else None
         world = GraphWorld(model, worlds, wanted.dtype, split, capture=wanted.device == "cuda")
         controls = np.ones(world.controls.shape, np.float32)
-        timing = timed({"step": lambda w=world, c=controls: w.step(c)}, wanted.device, wanted.runs)["step"]  # type: ignore[misc]
+        timing = timed({"": partial(world.step, controls)}, wanted.device, wanted.runs)[""]
         out.append(StepTime(ranks, worlds, timing.median_ms, used_gib(wanted.device)))
     return out
 
@@ -88,7 +102,7 @@ def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
     config = preset(wanted.preset)
     decoder = Decoder(config.autoencoder).to(wanted.device, wanted.dtype).eval().requires_grad_(False)
     decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    works = {}
+    works: dict[tuple[int, int], Painted] = {}
     for batch in wanted.batches:
         shape = (batch, config.autoencoder.channels, 10, 15)
         latents = torch.randn(shape, device=wanted.device, dtype=wanted.dtype)
@@ -96,10 +110,10 @@ def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
         for bands in wanted.bands:
             dearest = max(split_rows(decoder, 10, bands), key=lambda band: band_macs(decoder, band, 15))
             work = Painted(decoder, latents, dearest, wanted.device == "cuda")
-            works[f"{batch} {bands}"] = work
+            works[batch, bands] = work
     timings = timed(works, wanted.device, wanted.runs)
     used = used_gib(wanted.device)
-    return [DecodeTime(*map(int, name.split()), timing.median_ms, used) for name, timing in timings.items()]
+    return [DecodeTime(batch, bands, t.median_ms, used) for (batch, bands), t in timings.items()]
 
 
 class Painted:
@@ -115,6 +129,18 @@ class Painted:
 
     def __call__(self) -> None:
         self.replay()
+
+
+def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:
+    """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway."""
+    from engine.bench.engine import built
+
+    out: list[TogetherTime] = []
+    for worlds in wanted.worlds if wanted.device == "cuda" else ():
+        pipeline, controls = built(wanted.preset, wanted.device, worlds, compiled=False)
+        tick = timed({"": partial(pipeline.push, controls)}, wanted.device, wanted.runs, calls=_TICKS)[""]
+        out.append(TogetherTime(worlds, worlds, tick.median_ms))
+    return out
 
 
 def measure_link(rank: int, wanted: Wanted) -> Link:
@@ -137,8 +163,8 @@ def measure_to_host(rank: int, wanted: Wanted) -> Link:
     for size in (_SMALL, _BIG):
         there = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
         here = torch.zeros(size, dtype=torch.uint8, pin_memory=there.is_cuda)
-        copy = {"": lambda there=there, here=here: here.copy_(there, non_blocking=True)}  # type: ignore[misc]
-        took_s.append(timed(copy, wanted.device, 20)[""].median_ms / 1e3)
+        copy = partial(here.copy_, there, non_blocking=True)
+        took_s.append(timed({"": copy}, wanted.device, 20)[""].median_ms / 1e3)
     return link_of(*took_s)
 
 
@@ -166,8 +192,11 @@ def made() -> str:
     return f"{time.strftime('%Y-%m-%d')} by engine.bench.profile at {commit}"
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
 def main() -> None:
-    numbers = lambda text: tuple(int(part) for part in text.split(","))  # noqa: E731
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=NAMES, default="racing")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")

@@ -3,10 +3,13 @@
 `run_ranks(n, job, *args)` runs job(rank, *args) in n processes and returns what rank 0's gives. A rank is one
 thread on the CPU, one GPU on CUDA."""
 
+import contextlib
 import multiprocessing
 import os
+import queue
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,15 +41,10 @@ def run_ranks(
 
 
 def _first_result(processes: list[Any], results: Any, timeout_s: float) -> Any:
-    import queue
-    import time
-
     until_s, result = time.monotonic() + timeout_s, None
     while any(process.is_alive() for process in processes) or not results.empty():
-        try:
+        with contextlib.suppress(queue.Empty):
             (result,) = results.get(timeout=_LOOK_S)
-        except queue.Empty:
-            pass
         if any(process.exitcode for process in processes):
             raise RuntimeError("a rank failed: its error is above")
         if time.monotonic() > until_s:

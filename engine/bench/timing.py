@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -23,14 +24,17 @@ class Timing:
         return cls(statistics.median(ordered) * 1e3, late * 1e3, len(ordered))
 
 
+Name = TypeVar("Name")
+
+
 def timed(
-    works: Mapping[str, Callable[[], object]], device: str, runs: int, calls: int = 1, warm_up: int = 2
-) -> dict[str, Timing]:
+    works: Mapping[Name, Callable[[], object]], device: str, runs: int, calls: int = 1, warm_up: int = 2
+) -> dict[Name, Timing]:
     """Each run times `calls` calls of each work in turn, and waits for the device after them."""
     for work in works.values():
         for _ in range(warm_up):
             work()
-    took: dict[str, list[float]] = {name: [] for name in works}
+    took: dict[Name, list[float]] = {name: [] for name in works}
     for _ in range(runs):
         for name, work in works.items():
             wait(device)

@@ -33,10 +33,12 @@ def require_fit(game: str, directory: Path) -> None:
     config, _ = load_config(directory)
     spec, world = GAMES[game], config.world
     if config.game != game:
-        raise WeightsError(f"the weights in {directory} are for {config.game!r}, not {game}; name others with --weights")
+        raise WeightsError(
+            f"the weights in {directory} are for {config.game!r}, not {game}; name others with --weights"
+        )
     if (world.buttons, world.telemetry) != (spec.n_buttons, len(spec.telemetry)):
         raise WeightsError(
             f"{directory / 'config.json'} has {world.buttons} buttons and {world.telemetry} telemetry fields,"
-            f" {game} has {spec.n_buttons} and {len(spec.telemetry)}; reinstall dreamcade, or name a good directory"
-            " with --weights"
+            f" {game} {spec.n_buttons} and {len(spec.telemetry)};"
+            " reinstall dreamcade, or name a good directory with --weights"
         )

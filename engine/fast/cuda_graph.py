@@ -46,7 +46,9 @@ def captured(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode(), torch.cuda.graph(graph, stream=side):
+    # thread_local: another thread (NCCL's watchdog, a receiver) may use the device meanwhile.
+    recording = torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local")
+    with torch.inference_mode(), recording:
         work()
     return graph
 
@@ -101,8 +103,8 @@ class GraphWorld(StaticWorld):
 class GraphDecoder:
     """B latents -> uint8 pictures, channels-last and in `dtype` throughout, bytes made before the shuffle.
 
-    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what fills the second from
-    the first; `make_paint` chooses unless one is given."""
+    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what fills the second
+    from the first; `make_paint` chooses unless one is given."""
 
     def __init__(
         self,

@@ -45,12 +45,10 @@ class LearnedExtrapolator:
     def extrapolate(
         self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float
     ) -> np.ndarray:
-        if time <= times[-1]:
+        if len(latents) < 2 or time <= times[-1]:
             return latents[-1]
-        newest = torch.from_numpy(latents[-1])[None]
-        before = torch.from_numpy(latents[-2])[None] if len(latents) > 1 else newest
-        stride = float(times[-1] - times[-2]) if len(times) > 1 else MOST_STRIDE
-        stride = min(max(stride, 1.0), MOST_STRIDE)
+        before, newest = torch.from_numpy(latents[-2])[None], torch.from_numpy(latents[-1])[None]
+        stride = min(max(float(times[-1] - times[-2]), 1.0), MOST_STRIDE)
         ahead = min(float(time - times[-1]), MOST_RATIO * stride)
         motion = last_motion(before, newest)
         held = torch.from_numpy(np.asarray(buttons, np.float32))[None]

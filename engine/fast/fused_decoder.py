@@ -1,10 +1,11 @@
 """The decoder as a handful of Triton kernels: what follows a convolution never travels to memory on its own.
 
-One kernel, an implicit matrix product over channels-last pixels (3x3 or 1x1), with what comes after it done on
-the accumulator: bias, residual, SiLU, the pixel shuffle as the place it is stored at, and for the last layer
-the bytes, so that no full-resolution float picture exists (memory-centric fusion as in SN40L, 2405.07518).
-Needs Triton; without it engine/fast/cuda_graph.py paints in plain PyTorch. With TRITON_INTERPRET=1 in the
-environment before the first import it runs on the CPU, slowly: the tests do that."""
+One kernel, an implicit matrix product over channels-last pixels (3x3 or 1x1), with what comes after it done
+on the accumulator: bias, residual, SiLU, the pixel shuffle as the place it is stored at, and for the last
+layer the bytes, so that no full-resolution float picture exists (memory-centric fusion as in SN40L,
+2405.07518). Needs Triton; without it engine/fast/cuda_graph.py paints in plain PyTorch. With
+TRITON_INTERPRET=1 in the environment before the first import it runs on the CPU, slowly: the tests do
+that."""
 
 from dataclasses import dataclass
 
@@ -20,7 +21,8 @@ from engine.models.layers import ConvBlock
 _CONFIGS = [
     triton.Config({"BM": bm, "BN": bn, "BK": bk}, num_warps=warps, num_stages=stages)
     for bm, bn, bk, warps, stages in (
-        (32, 64, 64, 4, 4), (64, 32, 64, 4, 4), (64, 64, 32, 4, 4), (64, 64, 64, 4, 4), (64, 128, 64, 4, 4),
+        (16, 32, 128, 4, 4), (32, 32, 64, 4, 4), (32, 64, 64, 4, 4), (64, 32, 64, 4, 4), (64, 64, 32, 4, 4),
+        (64, 64, 64, 4, 4), (64, 128, 64, 4, 4),
         (128, 32, 64, 4, 4), (128, 64, 32, 4, 4), (128, 64, 64, 4, 4), (128, 64, 64, 8, 3),
         (128, 128, 32, 8, 4), (128, 128, 64, 8, 3), (128, 256, 64, 8, 3), (256, 64, 64, 8, 3),
     )
@@ -31,31 +33,28 @@ _CONFIGS = [
 def _convolve(
     x_pointer, weight_pointer, bias_pointer, residual_pointer, out_pointer, pixels, rows, columns,
     CIN: tl.constexpr, COUT: tl.constexpr, RADIUS: tl.constexpr, SHUFFLE: tl.constexpr,
-    RESIDUAL: tl.constexpr, SILU: tl.constexpr, BYTES: tl.constexpr, FULL: tl.constexpr,
+    RESIDUAL: tl.constexpr, SILU: tl.constexpr, BYTES: tl.constexpr, PRECISION: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
 ):  # fmt: skip
-    """x [B, rows, columns, CIN], weight [taps, CIN, COUT], bias [COUT] float32, residual like out. out [B, rows
-    * SHUFFLE, columns * SHUFFLE, COUT / SHUFFLE^2]: output channels come as (row, column, channel) of the
-    shuffle. pixels = B * rows * columns. FULL: float32 products exactly."""
+    """x [B, rows, columns, CIN], weight [taps, CIN, COUT], bias [COUT] float32, residual like out. out [B,
+    rows * SHUFFLE, columns * SHUFFLE, COUT / SHUFFLE^2]: output channels come as (row, column, channel) of
+    the shuffle. pixels = B * rows * columns. PRECISION: of float32 products."""
     m = tl.program_id(0) * BM + tl.arange(0, BM)
     n = tl.program_id(1) * BN + tl.arange(0, BN)
     k = tl.arange(0, BK)
     row, column, picture = m // columns % rows, m % columns, m // columns // rows
-    total = tl.zeros((BM, BN), tl.float32)
+    total = tl.full((BM, BN), 0.0, tl.float32)
     side: tl.constexpr = 2 * RADIUS + 1
-    for tap in range(side * side):
+    parts: tl.constexpr = (CIN + BK - 1) // BK
+    for i in range(side * side * parts):  # one loop, so that loads run ahead from tap to tap
+        tap, c = i // parts, i % parts * BK + k
         y, x = row + tap // side - RADIUS, column + tap % side - RADIUS
         inside = (m < pixels) & (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
         base = ((picture.to(tl.int64) * rows + y) * columns + x) * CIN
-        for c in range(0, CIN, BK):
-            there = (c + k) < CIN
-            a = tl.load(x_pointer + base[:, None] + (c + k), mask=inside[:, None] & there, other=0.0)
-            w_place = (tap * CIN + c + k)[:, None] * COUT + n
-            w = tl.load(weight_pointer + w_place, mask=there[:, None] & (n < COUT), other=0.0)
-            if FULL:
-                total = tl.dot(a, w, total, input_precision="ieee")
-            else:
-                total = tl.dot(a, w, total)
+        a = tl.load(x_pointer + base[:, None] + c, mask=inside[:, None] & (c < CIN), other=0.0)
+        w_place = (tap * CIN + c)[:, None] * COUT + n
+        w = tl.load(weight_pointer + w_place, mask=(c < CIN)[:, None] & (n < COUT), other=0.0)
+        total = tl.dot(a, w, total, input_precision=PRECISION)
     mask = (m < pixels)[:, None] & (n < COUT)
     total += tl.load(bias_pointer + n, mask=n < COUT, other=0.0)
     channels: tl.constexpr = COUT // (SHUFFLE * SHUFFLE)
@@ -66,7 +65,7 @@ def _convolve(
     if RESIDUAL:
         total += tl.load(residual_pointer + place, mask=mask, other=0.0).to(tl.float32)
     if SILU:
-        total = total * tl.sigmoid(total)
+        total = total / (1.0 + tl.exp(-total))
     if BYTES:
         total = tl.minimum(tl.maximum(total * 127.5 + 128.0, 0.0), 255.5)
     tl.store(out_pointer + place, total.to(out_pointer.dtype.element_ty), mask=mask)
@@ -76,7 +75,7 @@ def _convolve(
 _tuned = triton.autotune(
     _CONFIGS, key=["pixels", "CIN", "COUT", "RADIUS", "SHUFFLE", "RESIDUAL", "SILU", "BYTES"]
 )(_convolve)
-_INTERPRETED = not hasattr(_convolve, "warmup") or type(_convolve).__name__ == "InterpretedFunction"
+_INTERPRETED = type(_convolve).__name__ == "InterpretedFunction"
 
 
 @dataclass(frozen=True)
@@ -113,10 +112,11 @@ class Convolution:
         inputs = (x, self.weight, self.bias, x if residual is None else residual, out, pixels, rows, columns)
         constants = {
             "CIN": cin, "COUT": cout, "RADIUS": self.radius, "SHUFFLE": s, "RESIDUAL": residual is not None,
-            "SILU": silu, "BYTES": out.dtype == torch.uint8, "FULL": x.dtype == torch.float32,
+            "SILU": silu, "BYTES": out.dtype == torch.uint8, "PRECISION": "ieee",
         }  # fmt: skip
         if _INTERPRETED:
-            _convolve[(triton.cdiv(pixels, 64), triton.cdiv(cout, 64))](*inputs, **constants, BM=64, BN=64, BK=16)
+            grid = (triton.cdiv(pixels, 64), triton.cdiv(cout, 64))
+            _convolve[grid](*inputs, **constants, BM=64, BN=64, BK=16)
         else:
             _tuned[lambda tile: (triton.cdiv(pixels, tile["BM"]), triton.cdiv(cout, tile["BN"]))](
                 *inputs, **constants

@@ -30,9 +30,7 @@ def check_split(config: WorldConfig, ranks: int) -> None:
     if ranks < 1 or config.tokens % ranks:
         legal = [n for n in range(1, config.tokens + 1) if config.tokens % n == 0][:8]
         choices = ", ".join(map(str, legal))
-        raise UsageError(
-            f"{ranks} world ranks do not divide {config.tokens} tokens: choose one of {choices}"
-        )
+        raise UsageError(f"{ranks} world ranks do not divide {config.tokens} tokens: choose one of {choices}")
 
 
 class _Shared:

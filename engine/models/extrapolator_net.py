@@ -64,7 +64,7 @@ class ExtrapolatorNet(nn.Module):
         self.head = nn.Conv2d(own.width, world.channels + 3, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
-        # The learned linear combination's table: [two or three latents at hand, stride - 1, frames ahead - 1, 3].
+        # The linear combination's table: [two or three latents at hand, stride - 1, frames ahead - 1, 3].
         hold = torch.tensor([0.0, 0.0, 1.0]).expand(2, MAX_STRIDE, 2 * MAX_STRIDE, 3)
         self.register_buffer("coefficients", hold.clone())
 

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.backend import Backend, load_backend
-from engine.models.weights import WeightsError
+from engine.models.weights import SHIPPED, WeightsError
 from engine.training.evaluation.judge import Verdict, judge
 from engine.training.evaluation.long_play import begin, dream, reference
 from engine.training.evaluation.report import Report, kept_steps
 from engine.training.evaluation.results import as_json, long_play_json
 from engine.training.evaluation.rollout import ROLLOUT_STEPS, Evaluation
+from engine.training.filled import measure_filled
 from engine.training.reader import Reader, load_reader
 from games import GAMES
 
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     backend = load_backend(game, device=args.device, roles=roles, threads=args.threads, weights=weights)
     reader = load_reader(game, args.weights)
     result = evaluate(game, backend, args.seeds, stride, args.steps, reader)
-    result["filled"] = None  # of extrapolated frames: a call of engine/training/extrapolator.py goes here
+    result["filled"] = measure_filled(game, backend, args.weights or SHIPPED / game, args.seeds, stride)
     report = Report(args.report, game, stride) if args.report else None
     if args.minutes:
         result["long_play"] = play_long(game, backend, args.seeds, stride, args.minutes, reader, report)

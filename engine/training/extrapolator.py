@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from engine.backend import load_backend
 from engine.config import GameConfig
 from engine.models.extrapolator_net import (
-    MAX_STRIDE,
     ExtrapolatorNet,
+    Heads,
     last_motion,
     moved,
     time_features,
@@ -31,6 +31,7 @@ from engine.models.extrapolator_net import (
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
 from engine.training.data import Simulation, encode_all
+from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.optim import Training
 from engine.training.runs import RunBank, Runs, Windows, load_runs, save_runs, windows
 from games import GAMES
@@ -39,35 +40,6 @@ ERROR_WEIGHT = 0.02
 SHARED_NOISE, OWN_NOISE = 0.2, 0.06
 """Largest root mean square per channel of the noise that inputs share with the truth, and of each one's
 own."""
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a latent error costs in the picture. root [C, C]: errors times root have the metric as their
-    square; trace of root root^T = C, so that a random error costs as much as without."""
-
-    root: Tensor
-
-    def squared(self, error: Tensor) -> Tensor:
-        """error [B, C, H, W] -> [B, 1, H, W], a mean over channels."""
-        return torch.einsum("bchw,cd->bdhw", error, self.root).square().mean(1, keepdim=True)
-
-
-def decoder_metric(decoder: nn.Module, latents: Tensor, rounds: int) -> Metric:
-    """From Jacobian-vector products of random pictures at `latents` [B, C, H, W]; a tenth of it plain, so
-    that no direction is free."""
-    channels = latents.shape[1]
-    total = torch.zeros(channels, channels, device=latents.device)
-    for _ in range(rounds):
-        z = latents.clone().requires_grad_(True)
-        picture = decoder(z)
-        (slope,) = torch.autograd.grad(picture, z, torch.randn_like(picture))
-        flat = slope.movedim(1, 0).flatten(1)
-        total += flat @ flat.T
-    metric = total * (channels / total.trace())
-    metric = 0.9 * metric + 0.1 * torch.eye(channels, device=latents.device)
-    values, vectors = torch.linalg.eigh(metric)
-    return Metric(vectors * values.clamp(min=0).sqrt())
 
 
 def noisy(batch: Windows) -> Windows:
@@ -92,21 +64,20 @@ def noisy(batch: Windows) -> Windows:
     )
 
 
-class Step(nn.Module):
-    """One batch's losses: a module, so that it compiles as one graph."""
+class Step:
+    """One batch's losses. The network may be compiled; the geometry around it is cheap."""
 
-    def __init__(self, net: ExtrapolatorNet, metric: Metric) -> None:
-        super().__init__()
+    def __init__(self, net: nn.Module, metric: Metric) -> None:
         self.net, self.metric = net, metric
 
-    def forward(self, batch: Windows, half: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(self, batch: Windows, half: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
         """Returns the loss, squared errors of the move and of hold [2] (means, detached), the latents
         made."""
         motion = last_motion(batch.before, batch.newest)
         told = time_features(batch.buttons, batch.strides, batch.aheads)
         with torch.autocast(motion.device.type, half or torch.bfloat16, enabled=half is not None):
             heads = self.net(motion, batch.newest, told)
-        heads = type(heads)(*(x.float() for x in heads))
+        heads = Heads(*(x.float() for x in heads))
         made = moved(batch.newest, motion, heads, (batch.aheads / batch.strides).view(-1, 1, 1, 1))
         error = self.metric.squared(made - batch.truth)
         held = self.metric.squared(batch.newest - batch.truth).detach()
@@ -117,33 +88,6 @@ class Step(nn.Module):
         calibration = (logs + expected * (-logs).exp()).mean()  # least where exp(log) is the mean error
         loss = (error / scale).mean() + ERROR_WEIGHT * calibration
         return loss, torch.stack((error.mean(), held.mean())).detach(), made
-
-
-class CombinationFit:
-    """Least squares of the truth on the recent latents, per stride and frames ahead: no gradient needed."""
-
-    def __init__(self, metric: Metric, device: str) -> None:
-        cells = 2 * MAX_STRIDE * 2 * MAX_STRIDE
-        self.metric = metric
-        self.gram = torch.zeros(cells, 3, 3, device=device)
-        self.right = torch.zeros(cells, 3, device=device)
-
-    @torch.no_grad()
-    def add(self, batch: Windows) -> None:
-        cell = ((batch.strides - 1) * 2 * MAX_STRIDE + batch.aheads - 1).long()
-        cell = cell + batch.deep * (MAX_STRIDE * 2 * MAX_STRIDE)
-        latents = torch.stack((batch.oldest * batch.deep.view(-1, 1, 1, 1), batch.before, batch.newest), 1)
-        weighed = torch.einsum("bkchw,cd->bkdhw", latents, self.metric.root).flatten(2)
-        truth = torch.einsum("bchw,cd->bdhw", batch.truth, self.metric.root).flatten(1)
-        self.gram.index_add_(0, cell, weighed @ weighed.mT / truth.shape[1])
-        self.right.index_add_(0, cell, (weighed @ truth[..., None])[..., 0] / truth.shape[1])
-
-    def coefficients(self) -> Tensor:
-        """[2, stride, frames ahead, 3]; cells with few windows lean to hold."""
-        hold = torch.tensor([0.0, 0.0, 1.0], device=self.gram.device)
-        ridge = 0.02 * torch.eye(3, device=self.gram.device) * (1 + self.gram[:, 2:, 2:] * 0.01)
-        solved = torch.linalg.solve(self.gram + ridge, self.right + ridge @ hold)
-        return solved.view(2, MAX_STRIDE, 2 * MAX_STRIDE, 3)
 
 
 @dataclass(frozen=True)
@@ -159,7 +103,7 @@ def sizes(device: str, small: bool, kept: bool) -> Sizes:
     if small:
         return Sizes(1, 2, 4, 0, (8, 16))
     if device == "cuda":
-        return Sizes(256, 4096, 128, 200, (8, 64))
+        return Sizes(256, 4096, 128, 400, (8, 64))
     return Sizes(8, 4096, 16, 0 if kept else 200, (30, 300))
 
 
@@ -175,7 +119,7 @@ class Data:
         simulation = Simulation(game, given.worlds, device, offset=args.seed_offset)
         self.bank = RunBank(simulation, encode_with(game, weights, device), given.bank, gap=given.gap)
         began = time.monotonic()
-        least = 1 if args.small else 2
+        least = 1 if args.small else 4
         while len(self.bank.parts) < least or (time.monotonic() - began) < args.collect_minutes * 60:
             self.bank.refresh()
         self.runs = self.bank.runs()
@@ -228,8 +172,7 @@ def train(game: str, weights: Path, device: str, args: argparse.Namespace) -> Pa
     picked = windows(data.runs, 2 if args.small else 4).newest
     metric = decoder_metric(decoder, picked, 1 if args.small else 24)
     net = ExtrapolatorNet(config).to(device)
-    model = Step(net, metric)
-    step = torch.compile(model, dynamic=False) if device == "cuda" else model
+    step = Step(torch.compile(net, dynamic=False) if device == "cuda" else net, metric)  # type: ignore[arg-type]
     fit = CombinationFit(metric, device)
     training = Training(net, args.minutes * 60, lr=args.lr, muon_lr=None, warmup=100, cooldown=0.5)
     half = torch.bfloat16 if device == "cuda" else None
@@ -260,8 +203,8 @@ def report(game: str, training: Training, sums: Tensor) -> None:
         raise SystemExit("the loss is not finite: stopping")
     removed = 1 - moved_error / max(held_error, 1e-9)
     print(
-        f"{game} {training.progress:4.0%} update {training.updates}: latent error {moved_error / max(count, 1):.4f}, "
-        f"of hold's removed {removed:.1%}",
+        f"{game} {training.progress:4.0%} update {training.updates}: "
+        f"latent error {moved_error / max(count, 1):.4f}, of hold's removed {removed:.1%}",
         flush=True,
     )
 

@@ -54,7 +54,8 @@ def estimators(backend: Backend, directory: Path) -> dict[str, Fill]:
     def combined(latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
         stride, ahead = torch.tensor([times[-1] - times[-2], time - times[-1]])
         by = net.combined(stride[None], ahead[None], torch.tensor([True]))
-        return maps.combination(*torch.from_numpy(latents)[:, None], by)[0].numpy()
+        oldest, before, newest = torch.from_numpy(latents)[:, None]
+        return maps.combination(oldest, before, newest, by)[0].numpy()
 
     learned = backend.extrapolator()
     assert isinstance(learned, LearnedExtrapolator)
@@ -173,7 +174,7 @@ def filled_table(
 
 
 def measure_filled(
-    game: str, backend: Backend, directory: Path, seeds: range, stride: int, clips: int = 6, frames: int = 480
+    game: str, backend: Backend, directory: Path, seeds: range, stride: int, clips: int = 4, frames: int = 480
 ) -> dict[str, Any]:
     """design.md's `filled`: {frames ahead: {estimator: {psnr_db, excess_mse_removed}}}, cases weighted as
     played. clips: of steady motion and of changing buttons each; half as many events."""

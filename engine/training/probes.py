@@ -9,7 +9,6 @@ one JSON line, also kept in probes.json; the weights are int8, below 0.5 MB."""
 import argparse
 import json
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,98 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.models.telemetry import TelemetryScale
 from engine.models.weights import SHIPPED
 from engine.training.data import Simulation
-from engine.training.reader import COLUMNS, PICTURES, PROBES, ROWS, Reader, new_net, small, store_reader
+from engine.training.reader import Reader, load_reader, new_net, store_reader
+from engine.training.reader_data import PictureBank, Triples, smeared, without_hero
 from games import GAMES
 
 HELD_OUT = range(1_000_000, 1_100_000)
 COVERED, SMEARED = 0.25, 0.1
 """Shares of the rows whose hero is covered, and whose pictures are smeared beyond recognition."""
-
-
-@dataclass(frozen=True)
-class Triples:
-    """B times three pictures one step apart: pictures float [B, 3, 3, 60, 90]; hero [B, 3, 60, 90] its share
-    of each small pixel; strides [B]; fields [B, S] scaled; buttons [B, N] shares of the last step."""
-
-    pictures: Tensor
-    hero: Tensor
-    strides: Tensor
-    fields: Tensor
-    buttons: Tensor
-
-
-class PictureBank:
-    """A ring of the last `length` small pictures of B worlds, each world at a stride of its own until it is
-    restarted."""
-
-    def __init__(self, game: str, simulation: Simulation, length: int, max_stride: int = 8) -> None:
-        self.simulation, self.length, self.max_stride = simulation, length, max_stride
-        spec, device, batch = GAMES[game], simulation.device, simulation.batch
-        self.columns = torch.tensor([spec.field_index(name) for name in PROBES[game]], device=device)
-        self.scale = TelemetryScale([spec.telemetry[i] for i in self.columns.tolist()])
-        self.pictures = torch.zeros(batch, length, 3, ROWS, COLUMNS, dtype=torch.uint8, device=device)
-        self.hero = torch.zeros(batch, length, ROWS, COLUMNS, dtype=torch.uint8, device=device)
-        self.fields = torch.zeros(batch, length, len(self.columns), device=device)
-        self.buttons = torch.zeros(batch, length, spec.n_buttons, device=device)
-        self.strides = torch.zeros(batch, length, device=device)
-        self.fresh = torch.ones(batch, length, dtype=torch.bool, device=device)
-        self.habit = torch.randint(1, max_stride + 1, (batch,), device=device)
-        self.last = simulation.world.telemetry()[:, self.columns]
-        self.count = 0
-
-    def advance(self) -> None:
-        """One step of every world: play, render, shrink, store."""
-        sim, slot = self.simulation, self.count % self.length
-        restarted = sim.replace_old()
-        free = torch.randint(1, self.max_stride + 1, self.habit.shape, device=sim.device)
-        self.habit = torch.where(restarted, free, self.habit)
-        before = torch.where(restarted[:, None], sim.world.telemetry()[:, self.columns], self.last)
-        self.buttons[:, slot] = sim.advance(self.habit, self.max_stride)
-        pictures, classes = sim.world.render_classes()
-        self.last = sim.world.telemetry()[:, self.columns]
-        self.pictures[:, slot] = (small(pictures) * 255).round().to(torch.uint8)
-        hero = F.avg_pool2d((classes == 1).float()[:, None], 8)[:, 0]
-        self.hero[:, slot] = (hero * 255).round().to(torch.uint8)
-        self.fields[:, slot] = self.scale.scaled(self.last, before, self.habit)
-        self.strides[:, slot], self.fresh[:, slot] = self.habit.float(), restarted
-        self.count += 1
-
-    def sample(self, count: int) -> Triples:
-        """Up to `count` triples that cross no restart."""
-        device, available = self.pictures.device, min(self.count, self.length)
-        assert available >= PICTURES, "the bank holds fewer pictures than the reader looks at"
-        worlds = torch.randint(self.simulation.batch, (2 * count,), device=device)
-        first = torch.randint(available - PICTURES + 1, (2 * count,), device=device)
-        steps = first[:, None] + self.count - available + torch.arange(PICTURES, device=device)
-        slots = steps % self.length
-        whole = ~self.fresh[worlds[:, None], slots][:, 1:].any(1)
-        # A respawn moves the hero at once: how far is not to be seen in the pictures.
-        whole &= self.fields[worlds, slots[:, -1]].abs().amax(1) < 1.45
-        worlds, slots = worlds[whole][:count], slots[whole][:count]
-        last = slots[:, -1]
-        return Triples(
-            self.pictures[worlds[:, None], slots].float() / 255,
-            self.hero[worlds[:, None], slots].float() / 255,
-            self.strides[worlds, last],
-            self.fields[worlds, last],
-            self.buttons[worlds, last],
-        )
-
-
-def without_hero(triples: Triples) -> Tensor:
-    """The pictures, the hero covered with what lies half a picture aside."""
-    pixels = F.max_pool2d((triples.hero > 0).float(), 5, 1, 2)[:, :, None]
-    aside = triples.pictures.roll(int(torch.randint(30, 61, ())), -1)
-    return torch.where(pixels > 0, aside, triples.pictures)
-
-
-def smeared(pictures: Tensor, size: int) -> Tensor:
-    """A box blur of `size` small pixels, odd."""
-    flat = pictures.flatten(0, 1)
-    return F.avg_pool2d(flat, size, 1, size // 2, count_include_pad=False).view_as(pictures)
 
 
 def loss_of(net: torch.nn.Module, triples: Triples) -> tuple[Tensor, Tensor]:
@@ -134,13 +50,21 @@ def loss_of(net: torch.nn.Module, triples: Triples) -> tuple[Tensor, Tensor]:
     return 4 * parts[0] + parts[1] + 0.5 * parts[2], parts.detach()
 
 
-def train(game: str, seconds: float, device: str, sizes: dict[str, int]) -> tuple[Reader, dict[str, Any]]:
+def train(
+    game: str,
+    seconds: float,
+    device: str,
+    sizes: dict[str, int],
+    start: Reader | None = None,
+    seed_offset: int = 0,
+) -> tuple[Reader, dict[str, Any]]:
     """Until `seconds` are over. sizes: worlds, length, batch, updates between steps of the simulation."""
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
     began = said = time.monotonic()
-    net = new_net(game).to(device)
-    bank = PictureBank(game, Simulation(game, sizes["worlds"], device), sizes["length"])
+    net = (start.net.train() if start else new_net(game)).to(device)
+    simulation = Simulation(game, sizes["worlds"], device, offset=seed_offset)
+    bank = PictureBank(game, simulation, sizes["length"])
     while bank.count < sizes["first"]:
         bank.advance()
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
@@ -177,6 +101,8 @@ def check(reader: Reader, worlds: int, steps: int, device: str) -> dict[str, Any
     well each button is told where the net is confident, presence with and without the hero."""
     bank = PictureBank(reader.game, Simulation(reader.game, worlds, device, HELD_OUT), steps)
     bank.simulation.lifetime += 10**6
+    for _ in range(30):  # the warm-up of the other figures: not everybody at a standing start
+        bank.simulation.advance(torch.full((worlds,), 8, device=device), 8)
     for _ in range(steps):
         bank.advance()
     triples = bank.sample(worlds * steps)
@@ -234,11 +160,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--out", type=Path, help="a directory instead of assets/weights/GAME")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--start", type=Path, help="go on from the reader in this directory")
+    parser.add_argument("--seed-offset", type=int, default=0, help="first training seed")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    reader, facts = train(args.game, args.minutes * 60, args.device, sizes_for(args.device, args.small))
+    start = load_reader(args.game, args.start) if args.start else None
+    sizes = sizes_for(args.device, args.small)
+    reader, facts = train(args.game, args.minutes * 60, args.device, sizes, start, args.seed_offset)
     worlds, steps = (2, 6) if args.small else (256, 24) if args.device == "cuda" else (16, 40)
     facts["held_out"] = check(reader, worlds, steps, args.device)
     out = args.out or SHIPPED / args.game

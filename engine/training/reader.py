@@ -99,12 +99,13 @@ class Reader:
 
     @torch.inference_mode()
     def read(self, pictures: Tensor, stride: int) -> Readings:
-        """pictures float [T, 3, 60, 90], one step of `stride` frames apart: one reading for each but the
-        first two, [T - 2]."""
+        """pictures [T, 3, 60, 90], float or bytes, one step of `stride` frames apart: one reading for each
+        but the first two, [T - 2]."""
         if len(pictures) < PICTURES:
             raise ValueError(f"the reader needs {PICTURES} pictures, not {len(pictures)}")
         parts = []
         for group in pictures.unfold(0, PICTURES, 1).permute(0, 4, 1, 2, 3).split(64):
+            group = group.float() / 255 if group.dtype == torch.uint8 else group
             parts.append(self.net.features(group, torch.full((len(group),), float(stride))))
         features = torch.cat(parts)
         scaled, buttons, seen = self.net.told(features)

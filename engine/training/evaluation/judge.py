@@ -22,6 +22,8 @@ LOOP_S = (1.0, 15.0)
 LOOP_LASTS_S = 2.0
 DYING_S = 1.2
 """A hero who dies may be out of the picture for so long."""
+AT_ONCE = 256
+"""Small pictures made floats at a time: ten minutes of them are half a gigabyte."""
 BLOCK_S = 15.0
 """Colours, sharpness and spread are compared between stretches of this length."""
 
@@ -41,7 +43,7 @@ class Verdict:
 
 def judge(trace: Trace, reader: Reader | None) -> Verdict:
     """All figures of one play."""
-    looks = torch.stack(trace.small).float() / 255
+    looks = torch.stack(trace.small)
     telemetry = torch.tensor([list(map(float, row)) for row in trace.telemetry])
     field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
     moving = torch.tensor(trace.moving)
@@ -49,11 +51,11 @@ def judge(trace: Trace, reader: Reader | None) -> Verdict:
     seen = detected = None
     if reading:
         seen = torch.cat((reading.seen[:1].expand(PICTURES - 1), reading.seen)) > 0.5
-        detected = float(seen[expected(trace.game, field, trace.stride)].float().mean())
+        detected = mean(seen[expected(trace.game, field, trace.stride)].float().tolist())
     fine = drivable(trace.game, field, trace.stride)
     if seen is not None:
         fine = fine & (seen | ~expected(trace.game, field, trace.stride))
-    colours = looks.mean((2, 3))
+    colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)])
     return Verdict(
         detected,
         freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
@@ -115,15 +117,17 @@ def blocked(game: str, field: dict[str, Tensor]) -> Tensor:
 
 
 def freeze(looks: Tensor, should_move: Tensor, stride: int) -> float:
-    """Seconds of the longest stretch without change although a button is held that makes one."""
-    still = (looks[1:] - looks[:-1]).abs().mean((1, 2, 3)) < STILL
+    """looks uint8 [T, 3, 60, 90]. Seconds of the longest stretch without change although a button is held
+    that makes one."""
+    pairs = zip(looks[1:].split(AT_ONCE), looks[:-1].split(AT_ONCE))
+    still = torch.cat([(a.float() - b.float()).abs().mean((1, 2, 3)) / 255 for a, b in pairs]) < STILL
     return longest(still & should_move[1:]) * stride / 60
 
 
 def looped(looks: Tensor, stride: int) -> float:
     """Share of steps inside a stretch of LOOP_LASTS_S or more that repeats, picture by picture, what was
     1 to 15 s before, while things move."""
-    tiny = F.avg_pool2d(looks, 3).flatten(1)
+    tiny = torch.cat([F.avg_pool2d(part.float() / 255, 3).flatten(1) for part in looks.split(AT_ONCE)])
     moves = torch.cat((torch.zeros(1, dtype=torch.bool), (tiny[1:] - tiny[:-1]).abs().mean(1) > ALIKE))
     first, last = (round(s * 60 / stride) for s in LOOP_S)
     lasts = round(LOOP_LASTS_S * 60 / stride)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.backend import FrameDecoder, FrameEncoder, Opening, Step, WorldStepper
 from engine.training import measures
+from engine.training.evaluation.pictures import halved
 from engine.training.evaluation.rollout import as_float
 from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, driven_world, play_clip, shares
 from engine.training.reader import small
@@ -31,8 +32,8 @@ class Trace:
     """One play, dreamed or real, by step; step 0 is the last true one before the play.
 
     small uint8 [3, 60, 90]; telemetry [F]; moving: a button of MOVING was held; sharp: gradient energy, nan
-    where it was not measured; spread: of the latent's tokens, nan for real play; pictures uint8
-    [480, 720, 3] of the steps kept."""
+    where it was not measured; spread: of the latent's tokens, nan for real play; pictures
+    uint8 [240, 360, 3] of the steps kept."""
 
     game: str
     stride: int
@@ -59,7 +60,7 @@ class Trace:
         # Tokens are pinned to one radius: what can shrink is how much they differ from one another.
         self.spread.append(float("nan") if latent is None else float(latent.std((1, 2)).mean()))
         if number in self.keep:
-            self.pictures[number] = picture
+            self.pictures[number] = halved(picture)
 
 
 @dataclass(frozen=True)

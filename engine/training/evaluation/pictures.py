@@ -27,10 +27,10 @@ def halved(picture: np.ndarray) -> np.ndarray:
 
 
 def strip(above: list[np.ndarray], below: list[np.ndarray]) -> np.ndarray:
-    """Pictures [480, 720, 3] side by side at half their size, two rows, white between them."""
+    """Pictures [240, 360, 3] side by side, two rows, white between them."""
     rows = []
     for pictures in (above, below):
-        wide = [np.pad(halved(p), ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for p in pictures]
+        wide = [np.pad(p, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for p in pictures]
         rows.append(np.concatenate(wide, axis=1))
     return np.concatenate(rows)[:-GAP_PX, :-GAP_PX]
 
@@ -41,7 +41,7 @@ def save_film(path: Path, above: list[np.ndarray], below: list[np.ndarray], rate
         stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 360, 480, "yuv420p"
         for pair in zip(above, below):
-            both = np.concatenate([halved(p) for p in pair])
+            both = np.concatenate(pair)
             for packet in stream.encode(av.VideoFrame.from_ndarray(both, "rgb24")):
                 container.mux(packet)
         for packet in stream.encode():

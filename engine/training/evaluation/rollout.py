@@ -20,8 +20,8 @@ ROLLOUT_STEPS = (1, 2, 4, 8, 15, 30, 75, 150)
 SECONDS = (1, 2, 5, 10, 60)
 """When sharpness and probes are read: over the steps of the half second that ends there."""
 ACTION_STEPS = 30
-FICKLE = {"racing": "masher", "platformer": "masher"}
-"""Drivers who press every button often, for a second clip on which action following is judged."""
+FICKLE = "masher"
+"""The driver who presses every button often, for a second clip on which action following is judged."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Evaluation:
         self.measure(play_truth(self.game, seed, self.stride, self.steps, keep))
         if self.reader:
             steps = min(self.steps, ACTION_STEPS)
-            self.follow(play_truth(self.game, seed, self.stride, steps, (), FICKLE[self.game]))
+            self.follow(play_truth(self.game, seed, self.stride, steps, (), FICKLE))
 
     def measure(self, clip: TrueClip) -> None:
         """One clip: reconstruction, next step, rollout, probes, action following."""

@@ -1,0 +1,141 @@
+"""A decode, latent to bytes, by every way this machine has, in one run.
+
+    python -m engine.bench.decoder --game racing --device cuda --batch 1 --json
+
+At batch 1 the intermediates sit in the cache and launches decide; at batches where they leave it, the bytes
+moved do. So beside the times: multiply-adds, and the bytes that each way must move at least: every kernel's
+inputs and outputs once, as eager PyTorch has them and as the fused kernels have them. Ends with one JSON
+line."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+
+from engine.bench.presets import NAMES, label, preset
+from engine.bench.timing import Timing, hardware, timed
+from engine.fast.bands import Rows, band_macs
+from engine.fast.cuda_graph import EagerPaint, GraphDecoder, Paint
+from engine.models.autoencoder import Decoder, Up, to_bytes
+from engine.models.layers import ConvBlock
+
+ROWS, COLUMNS = 10, 15
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--game", choices=NAMES, default="racing")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    options = parser.parse_args()
+    result = measure(options.game, options.device, options.batch, options.runs)
+    if not options.json:
+        print(table(result))
+    print(json.dumps(result))
+
+
+def measure(game: str, device: str, batch: int, runs: int) -> dict[str, Any]:
+    config = preset(game).autoencoder
+    torch.manual_seed(0)
+    decoder = Decoder(config).to(device).eval().requires_grad_(False)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    timings = timed(ways(decoder, config.channels, batch, dtype), device, runs)
+    macs = band_macs(decoder, Rows(0, ROWS, ROWS), COLUMNS)
+    eager_bytes, fused_bytes = bytes_moved(decoder, batch, dtype.itemsize)
+    first = next(iter(timings.values())).median_ms
+    return {
+        "bench": "decoder",
+        "game": label(game),
+        "device": hardware(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "batch": batch,
+        "parameters": sum(p.numel() for p in decoder.parameters()),
+        "gflop_per_frame": round(2 * macs / 1e9, 3),
+        "mib_moved": {"eager": round(eager_bytes / 2**20, 2), "fused": round(fused_bytes / 2**20, 2)},
+        "ways": {name: figures(timing, first, macs, batch) for name, timing in timings.items()},
+    }
+
+
+def ways(decoder: Decoder, channels: int, batch: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """What exists on the decoder's device, eager first."""
+    shape = (channels, ROWS, COLUMNS)
+    device = next(decoder.parameters()).device.type
+    latents = torch.randn(batch, *shape, device=device)
+
+    @torch.inference_mode()
+    def eager() -> None:
+        with torch.autocast(device, dtype, enabled=dtype != torch.float32):
+            pictures = decoder(latents)
+        to_bytes(pictures.float())
+
+    def static(paint: Paint, capture: bool) -> Callable[[], None]:
+        made = GraphDecoder(decoder, shape, batch, dtype, capture, paint)
+        made.latents.copy_(latents)
+        return made.replay
+
+    plain = EagerPaint(decoder, dtype)
+    works: dict[str, Callable[[], object]] = {"eager": eager, "channels-last": static(plain, False)}
+    if device == "cuda":
+        from engine.fast.fused_decoder import FusedPaint
+
+        fused = FusedPaint(decoder, dtype)
+        best = torch.compile(plain, mode="max-autotune-no-cudagraphs")
+        works["eager + graph"] = static(plain, True)
+        works["torch.compile max-autotune + graph"] = static(best, True)
+        works["fused"] = static(fused, False)
+        works["fused + graph"] = static(fused, True)
+    return works
+
+
+def bytes_moved(decoder: Decoder, batch: int, size: int) -> tuple[int, int]:
+    """Bytes that eager PyTorch and the fused kernels read and write at least, weights included."""
+    weights = sum(p.numel() for p in decoder.parameters()) * size
+    eager = fused = weights
+    pixels, channels = batch * ROWS * COLUMNS, decoder.tail.in_channels
+    for layer in decoder.body:
+        if isinstance(layer, ConvBlock):
+            one = pixels * layer.conv1.in_channels * size
+            eager += 9 * one  # conv 2, SiLU 2, conv 2, sum 3
+            fused += 5 * one  # conv 2, conv with the residual 3
+            continue
+        conv = layer.conv if isinstance(layer, Up) else layer
+        assert isinstance(conv, nn.Conv2d)
+        through = pixels * (conv.in_channels + conv.out_channels) * size
+        fused += through
+        eager += through + (2 * pixels * conv.out_channels * size if isinstance(layer, Up) else 0)
+        pixels *= layer.factor**2 if isinstance(layer, Up) else 1
+    picture = pixels * decoder.tail.out_channels
+    fused += pixels * channels * size + picture
+    # SiLU 2, conv; shuffle 2, halve 2, shift 2; to float 1 + 4 bytes; clamp, scale, shift 8; bytes 5, order 2.
+    eager += pixels * 3 * channels * size + picture * (7 * size + (size + 4) + 24 + 5 + 2)
+    return eager, fused
+
+
+def figures(timing: Timing, first_ms: float, macs: int, batch: int) -> dict[str, float]:
+    rounded = {key: round(value, 4) for key, value in asdict(timing).items()}
+    return rounded | {
+        "ms_per_frame": round(timing.median_ms / batch, 4),
+        "times_eager": round(first_ms / timing.median_ms, 3),
+        "tflop_per_s": round(2e-9 * macs * batch / timing.median_ms, 3),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    head = f"{result['game']} on {result['device']}, {result['dtype']}, batch {result['batch']}: "
+    head += f"{result['parameters'] / 1e6:.2f}M parameters, {result['gflop_per_frame']} GFLOP a frame, "
+    head += f"{result['mib_moved']['eager']} MiB moved eagerly, {result['mib_moved']['fused']} fused"
+    lines = [head, f"{'way':36} {'median ms':>9} {'p99 ms':>9} {'ms/frame':>9} {'x eager':>8} {'TFLOP/s':>8}"]
+    for name, one in result["ways"].items():
+        times = f"{one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['ms_per_frame']:9.3f}"
+        lines.append(f"{name:36} {times} {one['times_eager']:8.2f} {one['tflop_per_s']:8.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

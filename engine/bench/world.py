@@ -1,0 +1,131 @@
+"""A true step of the world model by every way this machine has, in one run.
+
+    python -m engine.bench.world --game racing --device cuda --worlds 1 --json
+
+At one world a step is hundreds of small kernels: launches decide, and a graph removes them. With more worlds
+arithmetic takes over. Beside the times: parameters, multiply-adds, and the bytes of weights and ring that a
+step must read. Ends with one JSON line."""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.bench.presets import NAMES, label, preset
+from engine.bench.timing import hardware, timed
+from engine.config import WorldConfig
+from engine.fast.cuda_graph import GraphWorld
+from engine.fast.static_world import StaticWorld
+from engine.models.world_model import Inputs, WorldModel
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--game", choices=NAMES, default="racing")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--worlds", type=int, default=1)
+    parser.add_argument("--runs", type=int, default=30)
+    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    options = parser.parse_args()
+    result = measure(options.game, options.device, options.worlds, options.runs)
+    if not options.json:
+        print(table(result))
+    print(json.dumps(result))
+
+
+def measure(game: str, device: str, worlds: int, runs: int) -> dict[str, Any]:
+    config = preset(game).world
+    torch.manual_seed(0)
+    model = WorldModel(config).to(device).eval().requires_grad_(False)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    timings = timed(ways(model, worlds, dtype), device, runs)
+    parameters, macs = sum(p.numel() for p in model.parameters()), step_macs(config)
+    ring = 2 * len(config.time_layers) * config.context * config.tokens * config.width * dtype.itemsize
+    first = next(iter(timings.values())).median_ms
+    return {
+        "bench": "world",
+        "game": label(game),
+        "device": hardware(device),
+        "dtype": str(dtype).removeprefix("torch."),
+        "worlds": worlds,
+        "tokens": config.tokens,
+        "parameters": parameters,
+        "gflop_per_step": round(2 * macs / 1e9, 3),
+        "mib_read": round((parameters * dtype.itemsize + worlds * ring) / 2**20, 2),
+        "ways": {
+            name: {key: round(value, 4) for key, value in asdict(timing).items()}
+            | {
+                "steps_per_s": round(worlds / timing.median_ms * 1e3, 1),
+                "times_first": round(first / timing.median_ms, 3),
+                "tflop_per_s": round(2e-9 * macs * worlds / timing.median_ms, 3),
+            }
+            for name, timing in timings.items()
+        },
+    }
+
+
+def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """The readable model's one step (of one world, so only there), the static one, captured, compiled."""
+    device = model.position.device.type
+    works: dict[str, Callable[[], object]] = {}
+    if worlds == 1:
+        works["readable"] = readable(model, dtype)
+    works["static"] = stepping(StaticWorld(model, worlds, dtype))
+    if device == "cuda":
+        works["static + graph"] = stepping(GraphWorld(model, worlds, dtype))
+        works["torch.compile + graph"] = stepping(GraphWorld(model, worlds, dtype, compiled=True))
+    return works
+
+
+def readable(model: WorldModel, dtype: torch.dtype) -> Callable[[], None]:
+    """WorldModel.step under autocast, its ring full."""
+    config, device = model.config, model.position.device
+    slots, half = config.context - 1, config.head_width // 2
+    zeros = functools.partial(torch.zeros, device=device)
+    latent = zeros(1, config.channels, config.rows, config.columns)
+    widths = (config.buttons, config.telemetry, config.noise)
+    buttons, telemetry, noise = (zeros(1, 1, width) for width in widths)
+    inputs = Inputs(buttons, zeros(1, 1) + 4, telemetry, zeros(1, 1), noise)
+    ring = zeros(len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width)
+
+    @torch.inference_mode()
+    def step() -> None:
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            model.step(latent, latent, inputs, zeros(half) + 1, zeros(half), ring, zeros(slots))
+
+    return step
+
+
+def stepping(world: StaticWorld) -> Callable[[], None]:
+    controls = np.ones(world.controls.shape, np.float32)
+    return lambda: world.step(controls)
+
+
+def step_macs(config: WorldConfig) -> int:
+    """Multiply-adds of one world's step; norms and softmaxes not counted."""
+    tokens, width = config.tokens, config.width
+    projections = (4 + 2 * config.mlp_ratio) * width * width * tokens
+    space = config.layers * (projections + 2 * tokens * tokens * width)
+    over_time = len(config.time_layers) * (4 * width * width * tokens + 2 * tokens * config.context * width)
+    embed = config.latent_tokens * 9 * 2 * config.channels * width
+    return space + over_time + embed + 7 * width * width + tokens * width * config.channels
+
+
+def table(result: dict[str, Any]) -> str:
+    head = f"{result['game']} on {result['device']}, {result['dtype']}, worlds at once {result['worlds']}: "
+    head += f"{result['parameters'] / 1e6:.1f}M parameters, {result['gflop_per_step']} GFLOP a step, "
+    head += f"{result['mib_read']} MiB of weights and ring"
+    lines = [head, f"{'way':28} {'median ms':>9} {'p99 ms':>9} {'steps/s':>9} {'x first':>8} {'TFLOP/s':>8}"]
+    for name, one in result["ways"].items():
+        times = f"{one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['steps_per_s']:9.1f}"
+        lines.append(f"{name:28} {times} {one['times_first']:8.2f} {one['tflop_per_s']:8.2f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Long play is judged rightly: freezing, looping, fading and blur on plays that are made up."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from engine.training.evaluation.judge import Verdict, judge, summary  # noqa: E402
+from engine.training.evaluation.long_play import Trace  # noqa: E402
+from games import GAMES  # noqa: E402
+
+STRIDE = 4
+SPEC = GAMES["racing"]
+
+
+def trace_of(looks: list[float], held: bool = True) -> Trace:
+    """A race at a steady pace, every picture of one grey."""
+    trace = Trace("racing", STRIDE)
+    for t, grey in enumerate(looks):
+        trace.small.append(torch.full((3, 60, 90), int(grey), dtype=torch.uint8))
+        telemetry = np.zeros(len(SPEC.telemetry), np.float32)
+        telemetry[SPEC.field_index("speed")] = 20
+        trace.telemetry.append(telemetry)
+        trace.moving.append(held)
+        trace.sharp.append(1.0 if t < len(looks) / 2 else 0.5)
+        trace.spread.append(float("nan"))
+    return trace
+
+
+def test_a_freeze_counts_only_while_a_button_should_move_things() -> None:
+    looks = [t % 200 for t in range(0, 120, 2)] + [7] * 30
+    assert judge(trace_of(looks), None).freeze_max_s == pytest.approx(29 * STRIDE / 60)
+    assert judge(trace_of(looks, held=False), None).freeze_max_s == 0
+
+
+def test_a_loop_is_found_and_a_way_onward_is_none() -> None:
+    assert judge(trace_of([(t % 20) * 10 for t in range(200)]), None).looped_fraction > 0.8
+    assert judge(trace_of([t * 1.2 for t in range(200)]), None).looped_fraction == 0
+
+
+def test_colours_that_fade_and_pictures_that_blur_are_seen() -> None:
+    verdict = judge(trace_of([100.0] * 450 + [151.0] * 450), None)
+    assert verdict.colour_drift == pytest.approx(0.2, abs=0.001)
+    assert verdict.sharpness_last == pytest.approx(0.5)
+    assert verdict.detected_fraction is None and verdict.spread_last is None
+    assert verdict.drivable_fraction == 1
+
+
+def test_worst_freeze_and_mean_of_the_rest() -> None:
+    verdicts = [Verdict(1.0, s, 0.0, None, 0.5 + s, 1.0, None) for s in (0.1, 0.3)]
+    total = summary(verdicts)
+    assert total["freeze_max_s"] == 0.3 and total["drivable_fraction"] == pytest.approx(0.7)
+    assert total["colour_drift"] is None

@@ -1,0 +1,87 @@
+"""A real X display without a monitor: Xvfb, with fingers (xdotool) and eyes (its framebuffer as a file)."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from tests.waiting import wait_for
+
+NEEDED = ("Xvfb", "xdotool")
+MISSING = [program for program in NEEDED if shutil.which(program) is None]
+_XWD_FIELDS = 25  # big-endian uint32 each, see XWDFile.h
+
+
+class VirtualDisplay:
+    """`environment` makes programs open their windows here."""
+
+    def __init__(self, directory: Path, width: int = 1280, height: int = 800) -> None:
+        self._framebuffer = directory / "Xvfb_screen0"
+        reading, writing = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                *f"Xvfb -displayfd {writing} -nolisten tcp -screen 0 {width}x{height}x24 -fbdir".split(),
+                str(directory),
+            ],
+            pass_fds=(writing,),
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            number = pipe.readline().strip()  # a free one, once it listens there
+        assert number, "Xvfb did not start"
+        self.name = f":{number}"
+        self.environment = self.environment_for(self.name)
+
+    @staticmethod
+    def environment_for(display: str) -> dict[str, str]:
+        """This process's environment, with windows on `display` and no sound."""
+        others = ("WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
+        kept = {key: value for key, value in os.environ.items() if key not in others}
+        return kept | {"DISPLAY": display, "SDL_AUDIODRIVER": "dummy"}
+
+    def picture(self) -> np.ndarray:
+        """The whole screen now, uint8 [H, W, 3]."""
+        data = self._framebuffer.read_bytes()
+        header = np.frombuffer(data, ">u4", _XWD_FIELDS)
+        width, height, bytes_per_line, colours = (int(header[i]) for i in (4, 5, 12, 19))
+        start = int(header[0]) + 12 * colours
+        rows = np.frombuffer(data, np.uint8, bytes_per_line * height, start).reshape(height, -1, 4)
+        return np.ascontiguousarray(rows[:, :width, 2::-1])
+
+    def do(self, *arguments: str) -> str:
+        """Run xdotool; what it printed."""
+        done = subprocess.run(
+            ["xdotool", *arguments], env=self.environment, capture_output=True, text=True, timeout=20
+        )
+        assert done.returncode == 0, (arguments, done.stderr)
+        return done.stdout.strip()
+
+    def window(self, process: int, timeout_s: float = 40.0) -> str:
+        """The id of a process's visible window, once there is one."""
+
+        def search() -> str:
+            command = ["xdotool", "search", "--onlyvisible", "--pid", str(process)]
+            done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+            return done.stdout.split("\n")[0]
+
+        return wait_for(search, timeout_s, f"process {process} opened no window")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+
+@contextmanager
+def virtual_display(**size: int) -> Iterator[VirtualDisplay]:
+    with tempfile.TemporaryDirectory(prefix="dc-x-") as directory:
+        display = VirtualDisplay(Path(directory), **size)
+        try:
+            yield display
+        finally:
+            display.close()
