@@ -171,7 +171,7 @@ def bench(context: typer.Context) -> int:
 @app.command(context_settings=_PASS_ON)
 def plan(context: typer.Context) -> int:
     """Share out accelerators between world and decoder: plan --gpus N [options]. Needs no GPU."""
-    return _run_engine("engine.plan", context.args)
+    return _run_engine("engine.plan", context.args, needs_engine=False)
 
 
 @app.command(context_settings=_PASS_ON)

@@ -80,6 +80,8 @@ class EngineProcess:
         errors = [line for line in lines if line.startswith(ERROR_PREFIX)]
         if errors:
             text = errors[-1].removeprefix(ERROR_PREFIX)
+        elif code < 0:
+            text = f"the engine's launcher was killed (signal {-code}); play again"
         else:
             text = f"the engine stopped (exit code {code})" + (f": {lines[-1]}" if lines else "")
         raise UserError(text, code if 0 < code < 256 else 1)

@@ -32,11 +32,12 @@ from engine.inner import (
     remove_ipc_file,
 )
 from engine.lifeline import Ending, Failed, Lifeline, Listening
-from engine.protocol import Buttons, Command, Ended, Hello, Ping, Pong, ProtocolError, Refused
+from engine.protocol import Buttons, Command, Ended, Hello, Message, Ping, Pong, ProtocolError, Refused
 
 _POLL_MS = 50
 _MESSAGES_AT_ONCE = 64  # from the ranks before clients are looked at
 _LAST_WORDS_S = 0.3  # for clients that are just arriving while the engine ends
+_LAST_WORD_S = 0.8  # for the one that plays to make room for it; less than lifeline.GRACE_S
 
 
 class Gateway:
@@ -236,13 +237,22 @@ class Gateway:
         playing = self._session is not None and self._session.welcomed
         last_words = refused if ending.user_error and not playing else ended
         if self._session is not None:
-            self._front.tell(self._session.identity, last_words)
+            self._tell_last(self._session, last_words)
             return
         until_s = time.monotonic() + (_LAST_WORDS_S if ending.exit_code else 0.0)
         while (left_s := until_s - time.monotonic()) > 0:
             if self._front.socket.poll(int(left_s * 1000)):
                 for client, _ in self._front.received():
                     self._front.tell(client, last_words)
+
+    def _tell_last(self, session: ClientSession, last_words: Message) -> None:
+        """Pictures may fill the queue of a slow client: wait for room, but not for long."""
+        session.outbox.append(last_words)
+        until_s = time.monotonic() + _LAST_WORD_S
+        self._flush(session)
+        while session.outbox and time.monotonic() < until_s:
+            time.sleep(0.01)
+            self._flush(session)
 
     # -- sockets --------------------------------------------------------------------------------------
 

@@ -13,9 +13,12 @@ from engine.models.autoencoder import Decoder
 from engine.models.world_model import WorldModel
 from engine.profiles import read_profile
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("bench", [decoder, world, engine], ids=lambda module: module.__name__)
 def test_bench_ends_with_one_json_line(bench, monkeypatch, capsys):
+    monkeypatch.setattr(engine, "_TICKS", 2)
     monkeypatch.setattr(sys, "argv", ["bench", "--game", "small", "--runs", "1"])
     bench.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -127,13 +127,14 @@ def test_without_torch_the_engine_extra_is_named(
             ["racing", "--minutes", "3"],
         ),
         (["doctor", "--json"], "engine.doctor", ["--json"]),
+        (["plan", "--gpus", "4"], "engine.plan", ["--gpus", "4"]),
     ],
 )
 def test_engine_commands_are_passed_on(
     arguments: list[str], module: str, passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(client.cli, "_run_engine", lambda name, rest: seen.append((name, rest)) or 7)
+    monkeypatch.setattr(client.cli, "_run_engine", lambda name, rest, **_: seen.append((name, rest)) or 7)
     assert call(monkeypatch, *arguments) == 7
     assert seen[0][0] == module
     rest = " ".join(seen[0][1])

@@ -274,7 +274,7 @@ def test_a_local_engine_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_local_engine_that_dies_without_a_word_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = local_engine(monkeypatch, "import os; os.kill(os.getpid(), 9)")
     engine.wait(20)
-    with pytest.raises(UserError, match="the engine stopped") as caught:
+    with pytest.raises(UserError, match=r"launcher was killed \(signal 9\)") as caught:
         engine.check()
     engine.close()
     assert caught.value.exit_code == 1

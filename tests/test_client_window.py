@@ -55,14 +55,14 @@ class Window:
         )
         self.id = display.window(self.process.pid)
         display.do("windowfocus", "--sync", self.id)
-        wait_for(lambda: self.hud_is_there(), 40.0, "the game did not begin")
+        wait_for(self.hud_is_there, 40.0, "the game did not begin")
 
     def canvas(self) -> np.ndarray:
-        """What is visible of the window, without black borders, uint8 [h, w, 3]."""
-        screen = self.display.picture()
-        lit = screen.max(axis=2) > 24
-        rows, columns = np.flatnonzero(lit.any(1)), np.flatnonzero(lit.any(0))
-        return screen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else screen[:0]
+        """The window's inside now, uint8 [h, w, 3]."""
+        told = self.display.do("getwindowgeometry", "--shell", self.id).split()
+        at = {name: int(value) for name, value in (line.split("=") for line in told)}
+        rows, columns = slice(at["Y"], at["Y"] + at["HEIGHT"]), slice(at["X"], at["X"] + at["WIDTH"])
+        return self.display.picture()[rows, columns]
 
     def extent(self) -> tuple[int, int]:
         """Width and height of what is lit at times; the fake dream's upper edge may stay dark."""
@@ -75,10 +75,11 @@ class Window:
         top = canvas[: len(canvas) // 10].astype(int)
         return bool((np.abs(top - TRUE).max(axis=2) < 12).any())
 
-    def throttle_block(self) -> np.ndarray:
-        """The fake dream's token of the throttle, in the middle of the picture's first row under the HUD."""
+    def throttle_token(self) -> int:
+        """Brightness of the fake dream's block of the throttle, which changes with the frames it was held."""
         canvas = self.canvas()
-        return canvas[60 * len(canvas) // 480 - 14, 120 * canvas.shape[1] // 720]
+        assert canvas.shape == (480, 720, 3)
+        return int(canvas[24, 48 * 2 + 24, 0])
 
     def press(self, *keys: str) -> None:
         self.display.do("key", *keys)
@@ -105,15 +106,12 @@ def test_a_key_changes_the_picture_and_q_ends_the_play(
     with window(display, dream.address, tmp_path) as play:
         play.press("h")  # the measurements lie over the fake dream's row of buttons
         wait_for(lambda: not play.hud_is_there(), 10.0, "H did not hide the measurements")
-        before = play.throttle_block().copy()
+        assert play.throttle_token() == 0
         display.do("keydown", "Up")
-        wait_for(lambda: (play.throttle_block() != before).any(), 10.0, "the throttle did not show")
+        wait_for(lambda: play.throttle_token() != 0, 10.0, "the throttle did not show")
         display.do("keyup", "Up")
         play.press("p")
-        wait_for(
-            lambda: play.canvas().mean() > 0 and play.process.poll() is None, 5.0, "pause ended the play"
-        )
-        play.press("q")
+        play.press("q")  # in a pause it quits at once
         out, _ = play.process.communicate(timeout=20)
         result = json.loads(out)
         assert play.process.returncode == 0 and result["frames"] > 10
@@ -139,10 +137,9 @@ def test_the_picture_keeps_its_aspect_in_a_window_of_any_size(
         assert play.process.wait(20) == 0
 
 
-def test_closing_the_window_and_losing_the_engine_are_told(display: VirtualDisplay, tmp_path: Path):
+def test_losing_the_engine_is_told_and_ends_the_play(display: VirtualDisplay, tmp_path: Path):
     with engine("--together", "yes") as dying, window(display, dying.address, tmp_path) as play:
         dying.process.kill()
-        wait_for(lambda: not play.process.poll() and (tmp_path / "stderr").exists(), 5.0, "")
         assert play.process.wait(20) == 1
         said = (tmp_path / "stderr").read_text()
         assert said.startswith("dreamcade: error: the engine ended (engine)") and said.count("\n") == 1

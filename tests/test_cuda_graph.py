@@ -17,7 +17,9 @@ from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
 from tests.tiny import shaken, tiny_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 STEPS = 13  # the tiny ring holds 5
+TICKS = 5
 
 
 def tiny_world() -> WorldModel:
@@ -76,6 +78,15 @@ def test_worlds_keep_their_own_numbers_and_a_waiting_one_keeps_its_state():
             np.testing.assert_allclose(made, expected, atol=2e-5)
 
 
+def test_bfloat16_stays_near_and_keeps_its_ring_in_it():
+    model = tiny_world()
+    world = StaticWorld(model, dtype=torch.bfloat16)
+    latents = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))[0]
+    made = dreamed(StaticDream("racing", world))[0]
+    assert world.ring.dtype == torch.bfloat16 and world.latent.dtype == torch.float32
+    assert np.sqrt(np.mean((made[:4] - latents[:4]) ** 2)) < 0.05
+
+
 def random_controls(random: np.random.Generator, config: WorldConfig, worlds: int) -> Controls:
     return Controls(
         random.random((worlds, config.buttons)),
@@ -103,7 +114,7 @@ def test_decoder_on_static_buffers_gives_the_models_bytes():
 
 
 def piped(device: str, dtype: torch.dtype, capture: bool) -> tuple[list[Shown], list[np.ndarray]]:
-    """STEPS ticks through a pipeline, and the latents of the same steps in order."""
+    """TICKS ticks through a pipeline, and the latents of the same steps in order."""
     model, decoder = tiny_world().to(device), tiny_decoder(device)
     config = model.config
     worlds = [GraphWorld(model, 2, dtype, capture=capture) for _ in range(2)]
@@ -114,7 +125,7 @@ def piped(device: str, dtype: torch.dtype, capture: bool) -> tuple[list[Shown], 
         for i in range(2):
             start = opening(config, seed=i).latents[0]
             world.place(i, start, start, np.zeros(config.telemetry))
-    for _ in range(STEPS):
+    for _ in range(TICKS):
         controls = random_controls(random, config, 2).packed()
         if (done := pipeline.push(controls)) is not None:
             shown.append(Shown(done.tick, done.pictures.copy(), done.told.copy()))
@@ -125,11 +136,11 @@ def piped(device: str, dtype: torch.dtype, capture: bool) -> tuple[list[Shown], 
 
 def check_piped(device: str, dtype: torch.dtype, capture: bool) -> None:
     shown, latents = piped(device, dtype, capture)
-    assert [s.tick for s in shown] == list(range(STEPS))
+    assert [s.tick for s in shown] == list(range(TICKS))
     decoder = GraphDecoder(tiny_decoder(device), (16, 10, 15), dtype=dtype, capture=False)
     for one, latent in zip(shown, latents):
-        assert np.array_equal(one.pictures[1], decoder.decode(latent[1])) or device == "cuda"
-        assert np.abs(one.pictures[1].astype(int) - decoder.decode(latent[1])).max() <= 3
+        off = np.abs(one.pictures[1].astype(int) - decoder.decode(latent[1]))
+        assert off.max() <= (3 if device == "cuda" else 0)
 
 
 def test_pipeline_shows_every_tick_in_order():

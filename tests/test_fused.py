@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from engine.fast.bands import Rows
 from engine.fast.cuda_graph import EagerPaint, GraphDecoder, make_paint
 from engine.models.autoencoder import Decoder, to_bytes
 from tests.tiny import shaken, tiny_config
@@ -23,6 +24,8 @@ if not ON_GPU:
 pytest.importorskip("triton")
 
 from engine.fast.fused_decoder import Convolution, FusedPaint  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def layer(cin: int, cout: int, kernel: int = 3) -> nn.Conv2d:
@@ -81,6 +84,22 @@ def test_whole_decoder_gives_the_models_bytes(blocks):
         made = torch.zeros(1, 96, 144, 3, dtype=torch.uint8, device=DEVICE)
         paint(latents, made)
         assert (made.int() - expected).abs().max() <= 1
+
+
+@pytest.mark.parametrize("rows", [(0, 2), (2, 4)], ids=str)
+@pytest.mark.parametrize("kind", [FusedPaint, EagerPaint])
+def test_a_band_is_the_whole_pictures_rows(kind, rows):
+    torch.manual_seed(0)
+    tiny = tiny_config().autoencoder
+    model = Decoder(replace(tiny, decoder_widths=(16, 8, 8), decoder_blocks=(1, 1, 0)))
+    shaken(model).to(DEVICE)
+    latents, band = torch.randn(2, 16, 6, 1, device=DEVICE), Rows(*rows, 6)
+    whole = torch.zeros(2, 288, 48, 3, dtype=torch.uint8, device=DEVICE)
+    part = torch.zeros(2, 48 * len(band), 48, 3, dtype=torch.uint8, device=DEVICE)
+    kind(model, torch.float32)(latents, whole)
+    kind(model, torch.float32, band)(latents, part)
+    off = part.int() - whole[:, 48 * band.begin : 48 * band.end].int()
+    assert off.abs().max() <= 1 and (off != 0).float().mean() < 1e-3
 
 
 def test_half_precision_stays_near():

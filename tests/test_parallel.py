@@ -26,6 +26,7 @@ from engine.models.world_model import WorldModel
 from tests.test_cuda_graph import dreamed
 from tests.tiny import shaken, tiny_config
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TOLERANCE = 2e-5  # sums in another order, float32
 
 

@@ -112,7 +112,7 @@ def bytes_moved(decoder: Decoder, batch: int, size: int) -> tuple[int, int]:
         pixels *= layer.factor**2 if isinstance(layer, Up) else 1
     picture = pixels * decoder.tail.out_channels
     fused += pixels * channels * size + picture
-    # SiLU 2, conv; shuffle 2, halve 2, shift 2; to float 1 + 4 bytes; clamp, scale, shift 8; bytes 5, order 2.
+    # SiLU 2, conv; shuffle 2, halve 2, shift 2; to float 1 + 4 bytes; clamp, scale, shift 8; bytes 5 and 2.
     eager += pixels * 3 * channels * size + picture * (7 * size + (size + 4) + 24 + 5 + 2)
     return eager, fused
 

@@ -10,6 +10,7 @@ import json
 import resource
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ import torch.distributed as dist
 from engine.bench.presets import NAMES, label, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.timing import hardware, timed
-from engine.fast.bands import Rows, band_macs, decode_band, split_rows
-from engine.fast.cuda_graph import GraphWorld, Replay
+from engine.fast.bands import band_macs, split_rows
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.sequence_parallel import make_split
-from engine.models.autoencoder import Decoder, to_bytes
+from engine.models.autoencoder import Decoder
 from engine.models.world_model import WorldModel
 from engine.profiles import VERSION, DecodeTime, Link, Model, Profile, StepTime, TogetherTime
 
@@ -100,35 +101,23 @@ def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
 
 def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
     config = preset(wanted.preset)
-    decoder = Decoder(config.autoencoder).to(wanted.device, wanted.dtype).eval().requires_grad_(False)
-    decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    works: dict[tuple[int, int], Painted] = {}
+    decoder = Decoder(config.autoencoder).to(wanted.device).eval().requires_grad_(False)
+    works: dict[tuple[int, int], Callable[[], None]] = {}
     for batch in wanted.batches:
-        shape = (batch, config.autoencoder.channels, 10, 15)
-        latents = torch.randn(shape, device=wanted.device, dtype=wanted.dtype)
-        latents = latents.to(memory_format=torch.channels_last)
         for bands in wanted.bands:
             dearest = max(split_rows(decoder, 10, bands), key=lambda band: band_macs(decoder, band, 15))
-            work = Painted(decoder, latents, dearest, wanted.device == "cuda")
-            works[batch, bands] = work
+            made = GraphDecoder(
+                decoder,
+                (config.autoencoder.channels, 10, 15),
+                batch,
+                wanted.dtype,
+                capture=wanted.device == "cuda",
+                band=dearest if bands > 1 else None,
+            )
+            works[batch, bands] = made.replay
     timings = timed(works, wanted.device, wanted.runs)
     used = used_gib(wanted.device)
     return [DecodeTime(batch, bands, t.median_ms, used) for (batch, bands), t in timings.items()]
-
-
-class Painted:
-    """One band of a batch, to bytes; a graph on CUDA."""
-
-    def __init__(self, decoder: Decoder, latents: torch.Tensor, band: Rows, capture: bool) -> None:
-        self.decoder, self.latents, self.band = decoder, latents, band
-        self.replay = Replay(self.paint, capture)
-
-    @torch.inference_mode()
-    def paint(self) -> None:
-        to_bytes(decode_band(self.decoder, self.latents, self.band))
-
-    def __call__(self) -> None:
-        self.replay()
 
 
 def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:

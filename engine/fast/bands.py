@@ -66,8 +66,8 @@ class Share:
 def decode_band(decoder: Decoder, latents: Tensor, band: Rows) -> Tensor:
     """latents [B, C, h, w], band in latent rows -> float pictures' rows [B, 3, 48 len(band), 48 w], as the
     whole decode has them."""
-    plan = [*_needed(decoder, band)]
-    given = plan[0][1].widened(_reach(plan[0][0]))
+    plan = [*needed_rows(decoder, band)]
+    given = plan[0][1].widened(reach(plan[0][0]))
     x = given.cut(latents, Rows(0, latents.shape[2], latents.shape[2]))
     for layer, wanted in plan:
         if layer is decoder.tail:
@@ -88,7 +88,7 @@ def split_rows(decoder: Decoder, rows: int, bands: int) -> tuple[Rows, ...]:
 def band_macs(decoder: Decoder, band: Rows, columns: int) -> int:
     """Multiply-adds of one band, halo included."""
     total, scale = 0, 1
-    for layer, wanted in _needed(decoder, band):
+    for layer, wanted in needed_rows(decoder, band):
         width = columns * scale
         if isinstance(layer, ConvBlock):
             total += len(wanted.widened(1)) * width * layer.conv1.weight.numel()
@@ -108,11 +108,11 @@ def receptive_rows(config: AutoencoderConfig) -> int:
         decoder = Decoder(config)
     tall = 1 << 10
     middle = Rows(tall // 2, tall // 2 + 1, tall)
-    first, wanted = next(_needed(decoder, middle))
-    return middle.begin - wanted.widened(_reach(first)).begin
+    first, wanted = next(needed_rows(decoder, middle))
+    return middle.begin - wanted.widened(reach(first)).begin
 
 
-def _needed(decoder: Decoder, band: Rows) -> Iterator[tuple[nn.Module, Rows]]:
+def needed_rows(decoder: Decoder, band: Rows) -> Iterator[tuple[nn.Module, Rows]]:
     """The decoder's layers in order with the rows each must give; of an Up, the rows before its shuffle."""
     layers = [*decoder.body, decoder.tail]
     factor = 1
@@ -122,11 +122,11 @@ def _needed(decoder: Decoder, band: Rows) -> Iterator[tuple[nn.Module, Rows]]:
     for layer in reversed(layers):
         wanted = wanted.before(layer.factor) if isinstance(layer, Up) else wanted
         plan.append((layer, wanted))
-        wanted = wanted.widened(_reach(layer))
+        wanted = wanted.widened(reach(layer))
     return reversed(plan)
 
 
-def _reach(layer: nn.Module) -> int:
+def reach(layer: nn.Module) -> int:
     """Rows beyond its own that a layer looks at."""
     return 0 if isinstance(layer, Up) else 2 if isinstance(layer, ConvBlock) else 1
 

@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.fast.bands import Rows, decode_band
 from engine.fast.static_world import EMPTY, StaticWorld
 from engine.fast.token_split import TokenSplit
-from engine.models.autoencoder import Decoder
+from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
 
 Paint = Callable[[Tensor, Tensor], None]
@@ -103,8 +104,8 @@ class GraphWorld(StaticWorld):
 class GraphDecoder:
     """B latents -> uint8 pictures, channels-last and in `dtype` throughout, bytes made before the shuffle.
 
-    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out. paint: what fills the second
-    from the first; `make_paint` chooses unless one is given."""
+    Buffers: latents [B, C, h, w] float32 in, pictures [B, H, W, 3] uint8 out, of a band its rows only. paint:
+    what fills the second from the first; `make_paint` chooses unless one is given."""
 
     def __init__(
         self,
@@ -114,12 +115,13 @@ class GraphDecoder:
         dtype: torch.dtype = torch.bfloat16,
         capture: bool = True,
         paint: Paint | None = None,
+        band: Rows | None = None,
     ) -> None:
         device = next(decoder.parameters()).device
         self.latents = torch.zeros(batch, *shape, device=device)
-        rows, columns = shape[1] * 48, shape[2] * 48
+        rows, columns = (shape[1] if band is None else len(band)) * 48, shape[2] * 48
         self.pictures = torch.zeros(batch, rows, columns, 3, dtype=torch.uint8, device=device)
-        self._paint = paint or make_paint(decoder, dtype)
+        self._paint = paint or make_paint(decoder, dtype, band)
         self.replay = Replay(self.advance, capture)
         self._host = torch.empty(self.pictures.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
 
@@ -138,25 +140,28 @@ class GraphDecoder:
         return self._host[0].numpy().copy()
 
 
-def make_paint(decoder: Decoder, dtype: torch.dtype) -> Paint:
+def make_paint(decoder: Decoder, dtype: torch.dtype, band: Rows | None = None) -> Paint:
     """The fused kernels on a GPU where Triton is, PyTorch's own elsewhere."""
     if not next(decoder.parameters()).is_cuda or find_spec("triton") is None:
-        return EagerPaint(decoder, dtype)
+        return EagerPaint(decoder, dtype, band)
     from engine.fast.fused_decoder import FusedPaint
 
-    return FusedPaint(decoder, dtype)
+    return FusedPaint(decoder, dtype, band)
 
 
 class EagerPaint:
     """The decoder as PyTorch runs it, with its own copy of the weights."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype, band: Rows | None = None) -> None:
         own = copy.deepcopy(decoder).to(dtype)
         self._decoder = own.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._dtype = dtype
+        self._dtype, self._band = dtype, band
 
     def __call__(self, latents: Tensor, pictures: Tensor) -> None:
         x = latents.to(self._dtype, memory_format=torch.channels_last)
+        if self._band is not None:
+            pictures.copy_(to_bytes(decode_band(self._decoder, x, self._band).float()))
+            return
         x = self._decoder.tail(F.silu(self._decoder.body(x)))
         write_bytes(x, pictures, self._decoder.last_shuffle)
 

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor, nn
 
+from engine.fast.bands import Rows, needed_rows, reach
 from engine.models.autoencoder import Decoder, Up
 from engine.models.layers import ConvBlock
 
@@ -134,21 +135,51 @@ class FusedPaint:
     """The decoder for engine.fast.cuda_graph.GraphDecoder: two kernels a block, one each for an up step and
     the tail."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype, band: Rows | None = None) -> None:
         self._dtype = dtype
         self._layers = [_packed(layer, dtype) for layer in decoder.body]
         self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle)
+        self._plan = [] if band is None else band_plan(decoder, band)
 
     def __call__(self, latents: Tensor, pictures: Tensor) -> None:
-        """latents [B, C, h, w] -> pictures uint8 [B, H, W, 3]."""
-        x = latents.permute(0, 2, 3, 1).to(self._dtype).contiguous()
-        for layer in self._layers:
+        """latents [B, C, h, w] -> pictures uint8 [B, H, W, 3], or the band's rows of them."""
+        x = latents.permute(0, 2, 3, 1).to(self._dtype)
+        for i, layer in enumerate(self._layers):
             silu = layer is self._layers[-1]  # the tail wants it, the last kernel does it
+            x = self._cut(x, i)
             if isinstance(layer, _Block):
                 x = layer.second(layer.first(x, silu=True), residual=x, silu=silu)
             else:
                 x = layer(x, silu=silu)
-        self._tail(x, out=pictures)
+        x = self._cut(x, len(self._layers))
+        if not self._plan:
+            self._tail(x, out=pictures)
+            return
+        batch, rows, columns, _ = x.shape
+        s = self._tail.shuffle
+        above, count = self._plan[-1]
+        painted = pictures.new_empty(batch, rows * s, columns * s, 3)
+        self._tail(x, out=painted)
+        pictures.copy_(painted[:, above * s : (above + count) * s])
+
+    def _cut(self, x: Tensor, i: int) -> Tensor:
+        """The rows that layer i needs. Zeros stand beyond them inside each kernel: what they touch is cut off
+        before the next layer, or is beyond the picture."""
+        if self._plan:
+            above, count = self._plan[i]
+            x = x[:, above : above + count]
+        return x.contiguous()
+
+
+def band_plan(decoder: Decoder, band: Rows) -> list[tuple[int, int]]:
+    """For each layer, the tail and the end: how many rows of what came before to leave out above, and how
+    many to keep."""
+    given, plan = Rows(0, band.height, band.height), []
+    for layer, wanted in needed_rows(decoder, band):
+        needed = wanted.widened(reach(layer))
+        plan.append((needed.begin - given.begin, len(needed)))
+        given = needed.after(layer.factor) if isinstance(layer, Up) else needed
+    return [*plan, (wanted.begin - given.begin, len(wanted))]
 
 
 def _packed(layer: nn.Module, dtype: torch.dtype) -> Convolution | _Block:

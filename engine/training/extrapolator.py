@@ -10,8 +10,8 @@ on. On a CPU give --bank FILE: rendering and encoding take a tenth of a second a
 there."""
 
 import argparse
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,22 +21,18 @@ from torch import Tensor, nn
 
 from engine.backend import load_backend
 from engine.config import GameConfig
-from engine.models.extrapolator_net import (
-    ExtrapolatorNet,
-    Heads,
-    last_motion,
-    moved,
-    time_features,
-)
+from engine.models.extrapolator_net import ExtrapolatorNet, Heads, last_motion, moved, time_features
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
-from engine.training.data import Simulation, encode_all
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
-from engine.training.optim import Training
-from engine.training.runs import RunBank, Runs, Windows, load_runs, save_runs, windows
+from engine.training.live_windows import LiveWindows, encoder_function, sizes_for
+from engine.training.optim import Training, join_ranks
+from engine.training.pack import game_config
+from engine.training.runs import Encode, Windows, windows
+from engine.training.world import load_autoencoder
 from games import GAMES
 
-ERROR_WEIGHT = 0.02
+ERROR_WEIGHT, PIXEL_WEIGHT = 0.02, 50.0
 SHARED_NOISE, OWN_NOISE = 0.2, 0.06
 """Largest root mean square per channel of the noise that inputs share with the truth, and of each one's
 own."""
@@ -90,67 +86,6 @@ class Step:
         return loss, torch.stack((error.mean(), held.mean())).detach(), made
 
 
-@dataclass(frozen=True)
-class Sizes:
-    worlds: int
-    bank: int
-    batch: int
-    refresh: int  # updates between two runs of the simulation; 0: never
-    gap: tuple[int, int]
-
-
-def sizes(device: str, small: bool, kept: bool) -> Sizes:
-    if small:
-        return Sizes(1, 2, 4, 0, (8, 16))
-    if device == "cuda":
-        return Sizes(256, 4096, 128, 400, (8, 64))
-    return Sizes(8, 4096, 16, 0 if kept else 200, (30, 300))
-
-
-class Data:
-    """Windows of live simulation, or of the runs kept in a file."""
-
-    def __init__(self, game: str, weights: Path, device: str, given: Sizes, args: argparse.Namespace) -> None:
-        self.sizes, self.bank = given, None
-        self.runs: Runs
-        if args.bank and args.bank.exists():
-            self.runs = load_runs(args.bank, device)
-            return
-        simulation = Simulation(game, given.worlds, device, offset=args.seed_offset)
-        self.bank = RunBank(simulation, encode_with(game, weights, device), given.bank, gap=given.gap)
-        began = time.monotonic()
-        least = 1 if args.small else 4
-        while len(self.bank.parts) < least or (time.monotonic() - began) < args.collect_minutes * 60:
-            self.bank.refresh()
-        self.runs = self.bank.runs()
-        if args.bank:
-            save_runs(args.bank, self.runs)
-
-    def sample(self, update: int) -> Windows:
-        if self.bank and self.sizes.refresh and update % self.sizes.refresh == self.sizes.refresh - 1:
-            self.bank.refresh()
-            self.runs = self.bank.runs()
-        return windows(self.runs, self.sizes.batch)
-
-
-def encode_with(game: str, weights: Path, device: str) -> Callable[[Tensor], Tensor]:
-    """The trained encoder: the machine's fastest on a CPU, compiled bfloat16 on a GPU."""
-    if device == "cpu":
-        encoder = load_backend(
-            game, roles=("encoder",), threads=torch.get_num_threads(), weights=str(weights)
-        )
-        quick = encoder.encoder()
-        return lambda pictures: torch.from_numpy(quick.encode(pictures.numpy()))
-    model = load_part(weights, "encoder").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    compiled = torch.compile(model, dynamic=False)
-
-    def encode(pictures: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16):
-            return encode_all(compiled, pictures)  # type: ignore[arg-type]
-
-    return encode
-
-
 def pixel_loss(decoder: nn.Module, made: Tensor, truth: Tensor, rows: int) -> Tensor:
     """Squared error of the decoded pictures of the first rows."""
     with torch.no_grad():
@@ -158,64 +93,102 @@ def pixel_loss(decoder: nn.Module, made: Tensor, truth: Tensor, rows: int) -> Te
     return (decoder(made[:rows]) - wanted).float().square().mean()
 
 
-def train(game: str, weights: Path, device: str, args: argparse.Namespace) -> Path:
-    """Returns the file it wrote."""
-    torch.manual_seed(2)
-    torch.set_float32_matmul_precision("high")
-    given = sizes(device, args.small, bool(args.bank))
-    if args.batch:
-        given = replace(given, batch=args.batch)
-    config, _ = load_config(weights)
-    data = Data(game, weights, device, given, args)
-    print(f"{game}: {data.runs.latents.shape[0]} runs of {data.runs.latents.shape[1]} frames", flush=True)
-    decoder = load_part(weights, "decoder").to(device)
-    picked = windows(data.runs, 2 if args.small else 4).newest
-    metric = decoder_metric(decoder, picked, 1 if args.small else 24)
-    net = ExtrapolatorNet(config).to(device)
-    step = Step(torch.compile(net, dynamic=False) if device == "cuda" else net, metric)  # type: ignore[arg-type]
-    fit = CombinationFit(metric, device)
-    training = Training(net, args.minutes * 60, lr=args.lr, muon_lr=None, warmup=100, cooldown=0.5)
-    half = torch.bfloat16 if device == "cuda" else None
-    pixels = args.pixels if args.pixels is not None else (1.0 if device == "cuda" else 0.0)
-    sums, said = torch.zeros(3, device=device), time.monotonic()
-    while training.progress < 1 and (not args.updates or training.updates < args.updates):
-        clean = data.sample(training.updates)
-        fit.add(clean)
+@dataclass(frozen=True)
+class Given:
+    """What the stage starts from: the trained autoencoder's halves, frozen, and the sizes of the network."""
+
+    config: GameConfig
+    encode: Encode
+    decoder: nn.Module
+
+
+def given_models(game: str, weights: Path | None, autoencoder: list[Path] | None, device: str) -> Given:
+    """From a stage's own files, or from a packed directory (the shipped one by default), whose encoder a CPU
+    runs faster. Raises WeightsError."""
+    if autoencoder:
+        trained = load_autoencoder(autoencoder, device)
+        return Given(game_config(game), encoder_function(trained.encoder, device), trained.decoder)
+    directory = weights or SHIPPED / game
+    config, _ = load_config(directory)
+    decoder = load_part(directory, "decoder").to(device)
+    if device != "cpu":
+        return Given(config, encoder_function(load_part(directory, "encoder").to(device), device), decoder)
+    threads = torch.get_num_threads()
+    backend = load_backend(game, roles=("encoder",), threads=threads, weights=str(directory))
+    quick = backend.encoder()
+    return Given(config, lambda pictures: torch.from_numpy(quick.encode(pictures.numpy())), decoder)
+
+
+class ExtrapolatorStage:
+    """See the module. Under torchrun every GPU has its own worlds and batches."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.game = args, args.game
+        self.device, self.rank = join_ranks(args.device)
+        torch.manual_seed(2)  # the network begins alike on all ranks
+        torch.set_float32_matmul_precision("high")
+        self.given = given_models(self.game, args.weights, args.autoencoder, self.device)
+        self.net = ExtrapolatorNet(self.given.config).to(self.device)
+        torch.manual_seed(2 + self.rank)
+        sizes = sizes_for(self.device, args.small, args.bank is not None, args.batch)
+        offset = args.seed_offset + self.rank * 400_000
+        self.data = LiveWindows(self.game, self.given.encode, self.device, sizes, offset, args.bank)
+        self.data.collect(args.collect_minutes * 60)
+        picked = windows(self.data.runs, 2 if args.small else 4).newest
+        self.metric = decoder_metric(self.given.decoder, picked, 1 if args.small else 24)
+        self.fit = CombinationFit(self.metric, self.device)
+        run = torch.compile(self.net, dynamic=False) if self.device == "cuda" else self.net
+        self.step = Step(run, self.metric)  # type: ignore[arg-type]
+        self.half = torch.bfloat16 if self.device == "cuda" else None
+        pixels = (1.0 if self.device == "cuda" else 0.0) if args.pixels is None else args.pixels
+        self.pixels = PIXEL_WEIGHT * pixels
+
+    def run(self) -> Path:
+        """Train for the minutes; returns the file written (by rank 0)."""
+        training = Training(self.net, self.args.minutes * 60, self.args.lr, None, warmup=100, cooldown=0.5)
+        sums, said = torch.zeros(3, device=self.device), time.monotonic()
+        while training.progress < 1 and (not self.args.updates or training.updates < self.args.updates):
+            errors = self._update(training)
+            sums += torch.cat((errors, torch.ones(1, device=self.device)))
+            if time.monotonic() - said > 15:
+                self._report(training, sums)
+                sums, said = torch.zeros(3, device=self.device), time.monotonic()
+        self._report(training, sums)
+        return self._save(training)
+
+    def _update(self, training: Training) -> Tensor:
+        clean = self.data.sample(training.updates)
+        self.fit.add(clean)
         batch = noisy(clean)
-        loss, errors, made = step(batch, half)
-        if pixels and training.progress > 0.4:
-            with torch.autocast(device, torch.bfloat16, enabled=half is not None):
-                loss = loss + pixels * 50 * pixel_loss(decoder, made, batch.truth, rows=32)
+        loss, errors, made = self.step(batch, self.half)
+        if self.pixels and training.progress > 0.4:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self.half is not None):
+                loss = loss + self.pixels * pixel_loss(self.given.decoder, made, batch.truth, rows=32)
         loss.backward()
         training.apply()
-        sums += torch.cat((errors, torch.ones(1, device=device)))
-        if time.monotonic() - said > 15:
-            said = time.monotonic()
-            report(game, training, sums)
-            sums = torch.zeros(3, device=device)
-    report(game, training, sums)
-    return save(game, config, training, fit, args.out)
+        return errors
 
+    def _report(self, training: Training, sums: Tensor) -> None:
+        moved_error, held_error, count = sums.tolist()
+        if not math.isfinite(moved_error):
+            raise SystemExit("the loss is not finite: stopping")
+        if self.rank:
+            return
+        removed = 1 - moved_error / max(held_error, 1e-9)
+        print(
+            f"{self.game} {training.progress:4.0%} update {training.updates}: "
+            f"latent error {moved_error / max(count, 1):.4f}, of hold's removed {removed:.1%}",
+            flush=True,
+        )
 
-def report(game: str, training: Training, sums: Tensor) -> None:
-    moved_error, held_error, count = sums.tolist()
-    if not moved_error == moved_error:
-        raise SystemExit("the loss is not finite: stopping")
-    removed = 1 - moved_error / max(held_error, 1e-9)
-    print(
-        f"{game} {training.progress:4.0%} update {training.updates}: "
-        f"latent error {moved_error / max(count, 1):.4f}, of hold's removed {removed:.1%}",
-        flush=True,
-    )
-
-
-def save(game: str, config: GameConfig, training: Training, fit: CombinationFit, out: Path) -> Path:
-    kept = {f"extrapolator.{name}": value for name, value in training.averaged().items()}
-    kept["extrapolator.coefficients"] = fit.coefficients().contiguous()
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{game}-extrapolator.safetensors"
-    save_file(kept, path)
-    return path
+    def _save(self, training: Training) -> Path:
+        kept = {f"extrapolator.{name}": value for name, value in training.averaged().items()}
+        kept["extrapolator.coefficients"] = self.fit.coefficients().contiguous()
+        path: Path = self.args.out / f"{self.game}-extrapolator.safetensors"
+        if self.rank == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(kept, path)
+        return path
 
 
 def main() -> None:
@@ -224,7 +197,8 @@ def main() -> None:
     )
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--minutes", type=float, default=4.0)
-    parser.add_argument("--weights", type=Path, help="the game's packed encoder and decoder")
+    parser.add_argument("--weights", type=Path, help="a packed directory instead of the shipped one")
+    parser.add_argument("--autoencoder", type=Path, nargs="+", help="or the autoencoder stage's own file")
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bank", type=Path, help="runs are kept there, and read from there if it exists")
@@ -237,7 +211,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
     try:
-        path = train(args.game, args.weights or SHIPPED / args.game, args.device, args)
+        path = ExtrapolatorStage(args).run()
     except WeightsError as error:
         raise SystemExit(f"dreamcade: error: {error}") from None
     print(f"{args.game}: wrote {path}", flush=True)
