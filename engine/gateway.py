@@ -37,7 +37,8 @@ from engine.protocol import Buttons, Command, Ended, Hello, Message, Ping, Pong,
 _POLL_MS = 50
 _MESSAGES_AT_ONCE = 64  # from the ranks before clients are looked at
 _LAST_WORDS_S = 0.3  # for clients that are just arriving while the engine ends
-_LAST_WORD_S = 0.8  # for the one that plays to make room for it; less than lifeline.GRACE_S
+_LAST_WORD_S = 0.5  # for the one that plays to make room for it
+_LINGER_MS = 800  # for what is sent to be taken; both together are less than lifeline.GRACE_S
 
 
 class Gateway:
@@ -88,7 +89,7 @@ class Gateway:
 
     def close(self) -> None:
         """Leaves no socket file behind."""
-        self._context.destroy(linger=300)
+        self._context.destroy(linger=_LINGER_MS)
         self._front.remove_file()
         for address in (self._addresses.ranks, self._addresses.pictures):
             remove_ipc_file(address)

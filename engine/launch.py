@@ -25,7 +25,7 @@ from engine import machine
 from engine.address import checked_address
 from engine.child import Child, Event
 from engine.errors import EngineError, UsageError
-from engine.lifeline import Beat, Ending, Failed, Listening
+from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
 from engine.placement import (
     child_environment,
     free_port,
@@ -36,7 +36,7 @@ from engine.placement import (
 )
 from games import GAMES
 
-_STOP_S = 1.2  # for everybody to end after being told, before being killed
+_STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
 
 

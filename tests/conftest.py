@@ -1,8 +1,16 @@
-"""Fixtures for several test files."""
+"""Fixtures for several test files; tests that need a GPU are skipped where there is none."""
 
 from collections.abc import Iterator
 
 import pytest
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
 
 
 @pytest.fixture(scope="module")

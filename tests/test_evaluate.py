@@ -164,7 +164,7 @@ def test_long_play_runs_on_the_dream_alone(clip: TrueClip) -> None:
     backend = StubBackend(clip, pace=1)
     opening = clip.opening(backend.encode(np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)])), STRIDE)
     start = Start(None, Pilot("racing"), opening, clip.pictures[0])  # type: ignore[arg-type]
-    trace = dream("racing", start, STRIDE, 10, backend, backend, keep={0, 10})
+    trace = dream("racing", start, STRIDE, 10, backend, backend, backend, keep={0, 10})
     assert len(trace.small) == len(trace.telemetry) == len(trace.moving) == 11
     assert set(trace.pictures) == {0, 10}
     last = clip.pictures[CONTEXT_STEPS - 1 + 10]

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training.evaluation.judge import Verdict, judge, summary  # noqa: E402
+from engine.training.evaluation.judge import Verdict, drivable, judge, summary  # noqa: E402
 from engine.training.evaluation.long_play import Trace  # noqa: E402
 from games import GAMES  # noqa: E402
 
@@ -43,11 +43,22 @@ def test_colours_that_fade_and_pictures_that_blur_are_seen() -> None:
     assert verdict.colour_drift == pytest.approx(0.2, abs=0.001)
     assert verdict.sharpness_last == pytest.approx(0.5)
     assert verdict.detected_fraction is None and verdict.spread_last is None
-    assert verdict.drivable_fraction == 1
+    assert verdict.drivable_fraction is None, "without a reader nobody has looked at the picture"
 
 
 def test_worst_freeze_and_mean_of_the_rest() -> None:
-    verdicts = [Verdict(1.0, s, 0.0, None, 0.5 + s, 1.0, None) for s in (0.1, 0.3)]
+    verdicts = [Verdict(1.0, s, 0.0, None, 0.5 + s, 1.0, None, None) for s in (0.1, 0.3)]
     total = summary(verdicts)
     assert total["freeze_max_s"] == 0.3 and total["drivable_fraction"] == pytest.approx(0.7)
     assert total["colour_drift"] is None
+
+
+def test_one_can_go_on_where_the_road_is_and_things_move() -> None:
+    speed, lateral = torch.full((200,), 20.0), torch.zeros(200)
+    lateral[:50] = 2.0
+    speed[120:] = 0.0
+    fine = drivable("racing", {"speed": speed, "lateral": lateral}, STRIDE)
+    assert not fine[:50].any() and fine[50:150].all() and not fine[-5:].any()
+    running = torch.arange(200) * 0.3
+    assert drivable("platformer", {"x": running}, STRIDE).all()
+    assert not drivable("platformer", {"x": running * 0}, STRIDE)[75:].any()

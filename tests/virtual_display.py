@@ -62,15 +62,16 @@ class VirtualDisplay:
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout.strip()
 
-    def window(self, process: int, timeout_s: float = 40.0) -> str:
+    def window(self, process: "subprocess.Popen[bytes]", timeout_s: float = 40.0) -> str:
         """The id of a process's visible window, once there is one."""
 
         def search() -> str:
-            command = ["xdotool", "search", "--onlyvisible", "--pid", str(process)]
+            assert process.poll() is None, f"the process ended with {process.returncode}"
+            command = ["xdotool", "search", "--onlyvisible", "--pid", str(process.pid)]
             done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
             return done.stdout.split("\n")[0]
 
-        return wait_for(search, timeout_s, f"process {process} opened no window")
+        return wait_for(search, timeout_s, "no window was opened")
 
     def close(self) -> None:
         self._process.terminate()

@@ -84,12 +84,13 @@ def ways(decoder: Decoder, channels: int, batch: int, dtype: torch.dtype) -> dic
     if device == "cuda":
         from engine.fast.fused_decoder import FusedPaint
 
-        fused = FusedPaint(decoder, dtype)
+        fused, tuned = FusedPaint(decoder, dtype), FusedPaint(decoder, dtype, tuned=True)
         best = torch.compile(plain, mode="max-autotune-no-cudagraphs")
         works["eager + graph"] = static(plain, True)
         works["torch.compile max-autotune + graph"] = static(best, True)
         works["fused"] = static(fused, False)
         works["fused + graph"] = static(fused, True)
+        works["fused, tuned + graph"] = static(tuned, True)
     return works
 
 

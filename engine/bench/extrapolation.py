@@ -115,7 +115,8 @@ def removed(scores: Scores, names: list[str], stride: int, weights: dict[str, fl
     for name in names:
         row = {}
         for label, aheads in (("between", range(1, stride)), ("late", range(stride, 2 * stride + 1))):
-            own, held = (sum(scores.excess(n, k, weights) for k in aheads) for n in (name, "hold"))
+            known = [k for k in aheads if any((case, k, name) in scores.errors for case in weights)]
+            own, held = (sum(scores.excess(n, k, weights) for k in known) for n in (name, "hold"))
             row[label] = round(1 - own / held, 3) if held > 1e-7 else None
         out[name] = row
     return out

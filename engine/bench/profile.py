@@ -7,7 +7,6 @@ by bands is timed as its dearest band. Weights are random: times do not depend o
 
 import argparse
 import json
-import resource
 import subprocess
 import time
 from collections.abc import Callable
@@ -165,6 +164,8 @@ def used_gib(device: str) -> float:
     """The most that this rank ever held."""
     if device == "cuda":
         return round(torch.cuda.max_memory_reserved() / 2**30, 3)
+    import resource  # not on Windows
+
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)
 
 

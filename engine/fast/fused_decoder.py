@@ -76,7 +76,7 @@ def _convolve(
 _tuned = triton.autotune(
     _CONFIGS, key=["pixels", "CIN", "COUT", "RADIUS", "SHUFFLE", "RESIDUAL", "SILU", "BYTES"]
 )(_convolve)
-_INTERPRETED = type(_convolve).__name__ == "InterpretedFunction"
+_PROCESSORS = 132  # of an H200
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,18 @@ class Convolution:
     bias: Tensor
     radius: int
     shuffle: int
+    tuned: bool
 
     @classmethod
     @torch.no_grad()
-    def of(cls, conv: nn.Conv2d, dtype: torch.dtype, shuffle: int = 1) -> "Convolution":
-        """shuffle: factor of the pixel shuffle that follows; its output channels move last."""
+    def of(cls, conv: nn.Conv2d, dtype: torch.dtype, shuffle: int = 1, tuned: bool = False) -> "Convolution":
+        """shuffle: factor of the pixel shuffle that follows; its output channels move last. tuned: try all
+        tiles at the first call of each shape."""
         weight, bias = conv.weight, conv.bias
         assert bias is not None and conv.kernel_size[0] in (1, 3)
         order = torch.arange(len(bias), device=bias.device).view(-1, shuffle * shuffle).T.flatten()
         packed = weight[order].permute(2, 3, 1, 0).flatten(0, 1).to(dtype).contiguous()
-        return cls(packed, bias[order].float().contiguous(), conv.kernel_size[0] // 2, shuffle)
+        return cls(packed, bias[order].float().contiguous(), conv.kernel_size[0] // 2, shuffle, tuned)
 
     def __call__(
         self, x: Tensor, residual: Tensor | None = None, silu: bool = False, out: Tensor | None = None
@@ -115,14 +117,25 @@ class Convolution:
             "CIN": cin, "COUT": cout, "RADIUS": self.radius, "SHUFFLE": s, "RESIDUAL": residual is not None,
             "SILU": silu, "BYTES": out.dtype == torch.uint8, "PRECISION": "ieee",
         }  # fmt: skip
-        if _INTERPRETED:
-            grid = (triton.cdiv(pixels, 64), triton.cdiv(cout, 64))
-            _convolve[grid](*inputs, **constants, BM=64, BN=64, BK=16)
-        else:
+        if self.tuned:
             _tuned[lambda tile: (triton.cdiv(pixels, tile["BM"]), triton.cdiv(cout, tile["BN"]))](
                 *inputs, **constants
             )
+        else:
+            bm, bn, bk, warps, stages = chosen_tile(pixels, cin, cout)
+            grid = (triton.cdiv(pixels, bm), triton.cdiv(cout, bn))
+            _convolve[grid](*inputs, **constants, BM=bm, BN=bn, BK=bk, num_warps=warps, num_stages=stages)
         return out
+
+
+def chosen_tile(pixels: int, cin: int, cout: int) -> tuple[int, int, int, int, int]:
+    """BM, BN, BK, warps, stages without tuning: the largest tile that still gives every processor work.
+    Tuning may find better, in a minute or two; a player does not wait for it."""
+    bk = 64 if cin > 32 else 32 if cin > 16 else 16
+    for bm, bn in ((128, 128), (128, 64), (64, 64), (64, 32), (32, 32)):
+        if bn < 2 * cout and triton.cdiv(pixels, bm) * triton.cdiv(cout, bn) >= _PROCESSORS:
+            break
+    return bm, bn, bk, (8 if bm * bn > 8192 else 4), (3 if bm * bn > 8192 else 4)
 
 
 @dataclass(frozen=True)
@@ -135,10 +148,12 @@ class FusedPaint:
     """The decoder for engine.fast.cuda_graph.GraphDecoder: two kernels a block, one each for an up step and
     the tail."""
 
-    def __init__(self, decoder: Decoder, dtype: torch.dtype, band: Rows | None = None) -> None:
+    def __init__(
+        self, decoder: Decoder, dtype: torch.dtype, band: Rows | None = None, tuned: bool = False
+    ) -> None:
         self._dtype = dtype
-        self._layers = [_packed(layer, dtype) for layer in decoder.body]
-        self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle)
+        self._layers = [_packed(layer, dtype, tuned) for layer in decoder.body]
+        self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle, tuned)
         self._plan = [] if band is None else band_plan(decoder, band)
 
     def __call__(self, latents: Tensor, pictures: Tensor) -> None:
@@ -182,10 +197,11 @@ def band_plan(decoder: Decoder, band: Rows) -> list[tuple[int, int]]:
     return [*plan, (wanted.begin - given.begin, len(wanted))]
 
 
-def _packed(layer: nn.Module, dtype: torch.dtype) -> Convolution | _Block:
+def _packed(layer: nn.Module, dtype: torch.dtype, tuned: bool) -> Convolution | _Block:
     if isinstance(layer, ConvBlock):
-        return _Block(Convolution.of(layer.conv1, dtype), Convolution.of(layer.conv2, dtype))
+        first, second = (Convolution.of(conv, dtype, tuned=tuned) for conv in (layer.conv1, layer.conv2))
+        return _Block(first, second)
     if isinstance(layer, Up):
-        return Convolution.of(layer.conv, dtype, layer.factor)
+        return Convolution.of(layer.conv, dtype, layer.factor, tuned)
     assert isinstance(layer, nn.Conv2d)
-    return Convolution.of(layer, dtype)
+    return Convolution.of(layer, dtype, tuned=tuned)

@@ -63,7 +63,7 @@ def play_long(
         shown = report is not None and number < REPORT_SEEDS
         keep = kept_steps(stride, steps) if shown else set()
         start = begin(game, seed, stride, encoder)
-        play = dream(game, start, stride, steps, world, decoder, keep)
+        play = dream(game, start, stride, steps, world, encoder, decoder, keep)
         true = reference(game, start, stride, reference_steps, keep)
         dreamed.append(judge(play, reader))
         real.append(judge(true, reader))

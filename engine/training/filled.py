@@ -128,7 +128,8 @@ class Filling:
         if "learned" in self.estimators and "buttons" in clip.cases:
             stale = np.repeat(clip.buttons[:1], 2 * clip.stride, 0)
             fill = self.estimators["learned"]
-            self._score(clip, OLD_BUTTONS, self._filled(clip, latents[:3], OLD_BUTTONS, fill, stale), true)
+            made = self._filled(clip, latents[:3], OLD_BUTTONS, fill, stale)
+            self._score(clip, OLD_BUTTONS, made, true, only="buttons")
 
     def _filled(self, clip: Clip, given: np.ndarray, name: str, fill: Fill, buttons: np.ndarray) -> Tensor:
         """Decoded pictures [2s, 3, 480, 720] of the frames ahead; of hold one is enough."""
@@ -139,11 +140,14 @@ class Filling:
             self.scores.took_ms.setdefault(name, []).append((time.perf_counter() - began) * 1e3)
         return decoded(self.decoder, np.stack(made))
 
-    def _score(self, clip: Clip, name: str, made: Tensor, true: Tensor) -> None:
+    def _score(self, clip: Clip, name: str, made: Tensor, true: Tensor, only: str = "") -> None:
+        """only: score this case alone, and leave out the others' frames."""
         errors = (made - true).square().mean((1, 2, 3)).tolist()
         # At half size, as the measure's authors advise for pictures of this height.
         same = measures.ssim(F.avg_pool2d(made, 2), F.avg_pool2d(true, 2)).tolist() if self.ssim else []
         for k, case in enumerate(clip.cases, start=1):
+            if only and case != only:
+                continue
             self.scores.errors.setdefault((case, k, name), []).append(errors[k - 1])
             if same:
                 self.scores.ssims.setdefault((case, k, name), []).append(same[k - 1])

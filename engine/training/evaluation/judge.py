@@ -36,9 +36,10 @@ class Verdict:
     freeze_max_s: float
     looped_fraction: float
     colour_drift: float | None
-    drivable_fraction: float
+    drivable_fraction: float | None
     sharpness_last: float | None
     spread_last: float | None
+    astray_last: float | None
 
 
 def judge(trace: Trace, reader: Reader | None) -> Verdict:
@@ -48,22 +49,23 @@ def judge(trace: Trace, reader: Reader | None) -> Verdict:
     field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
     moving = torch.tensor(trace.moving)
     reading = reader.read(looks, trace.stride) if reader and len(looks) >= PICTURES else None
-    seen = detected = None
+    detected = fine = None
     if reading:
         seen = torch.cat((reading.seen[:1].expand(PICTURES - 1), reading.seen)) > 0.5
         detected = mean(seen[expected(trace.game, field, trace.stride)].float().tolist())
-    fine = drivable(trace.game, field, trace.stride)
-    if seen is not None:
-        fine = fine & (seen | ~expected(trace.game, field, trace.stride))
+        # The dream's telemetry alone says that all is well long after the picture is lost.
+        there = seen | ~expected(trace.game, field, trace.stride)
+        fine = mean((there & drivable(trace.game, field, trace.stride)).float().tolist())
     colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)])
     return Verdict(
         detected,
         freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
         looped(looks, trace.stride),
         colour_drift(colours, segments(trace.game, field), trace.stride),
-        float(fine.float().mean()),
+        fine,
         last_to_first(torch.tensor(trace.sharp), trace.stride),
         last_to_first(torch.tensor(trace.spread), trace.stride),
+        strayed(trace),
     )
 
 
@@ -167,6 +169,12 @@ def last_to_first(values: Tensor, stride: int) -> float | None:
     block = min(round(BLOCK_S * 60 / stride), len(values) // 2)
     begin, end = mean(values[:block].tolist()), mean(values[-block:].tolist())
     return end / begin if begin and end is not None else None
+
+
+def strayed(trace: Trace) -> float | None:
+    """How far astray the latents of the last block are, over how far true ones are."""
+    last = mean(trace.astray[-round(BLOCK_S * 60 / trace.stride) :])
+    return last / trace.astray_at_first if last is not None and trace.astray_at_first > 0 else None
 
 
 def summary(verdicts: list[Verdict]) -> dict[str, float | None]:

@@ -21,8 +21,9 @@ from engine.training.reader import small
 from games import GAMES
 from games.world import World
 
-SHARP_EVERY_S = 1.0
-"""Full pictures are measured for sharpness this often; small ones are kept of every step."""
+DEAR_EVERY_S = 1.0
+"""Sharpness, and how far astray the latent is, are measured so often; small pictures are kept of every
+step."""
 MOVING = {"racing": ("THROTTLE",), "platformer": ("LEFT", "RIGHT", "JUMP")}
 """Buttons after which the picture must change."""
 
@@ -32,8 +33,9 @@ class Trace:
     """One play, dreamed or real, by step; step 0 is the last true one before the play.
 
     small uint8 [3, 60, 90]; telemetry [F]; moving: a button of MOVING was held; sharp: gradient energy, nan
-    where it was not measured; spread: of the latent's tokens, nan for real play; pictures
-    uint8 [240, 360, 3] of the steps kept."""
+    where it was not measured; spread: of the latent's tokens, nan for real play;
+    astray: see `astray`, nan where it was not measured, and its mean over true latents; pictures uint8
+    [240, 360, 3] of the steps kept."""
 
     game: str
     stride: int
@@ -43,6 +45,8 @@ class Trace:
     moving: list[bool] = field(default_factory=list)
     sharp: list[float] = field(default_factory=list)
     spread: list[float] = field(default_factory=list)
+    astray: list[float] = field(default_factory=list)
+    astray_at_first: float = float("nan")
     pictures: dict[int, np.ndarray] = field(default_factory=dict)
 
     def add(self, picture: np.ndarray, telemetry: np.ndarray, masks: list[int], latent: np.ndarray | None):
@@ -54,13 +58,22 @@ class Trace:
         self.small.append((small_picture * 255).round().to(torch.uint8))
         self.telemetry.append(np.array(telemetry))
         self.moving.append(bool(masks) and all(mask & active for mask in masks))
-        every = max(1, round(SHARP_EVERY_S * 60 / self.stride))
-        measured = number % every == 0
+        measured = self.measured(number)
         self.sharp.append(float(measures.gradient_energy(as_float(picture))[0]) if measured else float("nan"))
         # Tokens are pinned to one radius: what can shrink is how much they differ from one another.
         self.spread.append(float("nan") if latent is None else float(latent.std((1, 2)).mean()))
         if number in self.keep:
             self.pictures[number] = halved(picture)
+
+    def measured(self, number: int) -> bool:
+        """Whether the dear figures are taken of this step."""
+        return number % max(1, round(DEAR_EVERY_S * 60 / self.stride)) == 0
+
+
+def astray(latent: np.ndarray, encoder: FrameEncoder, decoder: FrameDecoder) -> float:
+    """Root mean square of encode(decode(z)) - z: large where z is the latent of nothing that can be seen."""
+    again = encoder.encode(decoder.decode(latent)[None])[0]
+    return float(np.sqrt(np.mean((again - latent) ** 2)))
 
 
 @dataclass(frozen=True)
@@ -88,6 +101,7 @@ def dream(
     stride: int,
     steps: int,
     world: WorldStepper,
+    encoder: FrameEncoder,
     decoder: FrameDecoder,
     keep: Collection[int] = (),
 ) -> Trace:
@@ -97,11 +111,14 @@ def dream(
     world.open(opening, noise_seed=0)
     step, masks = Step(opening.latents[-1], opening.telemetry[-1]), [0]
     trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
-    for _ in range(steps):
+    trace.astray_at_first = float(np.mean([astray(z, encoder, decoder) for z in opening.latents[::4]]))
+    for number in range(steps):
         pilot.see(step.telemetry)
         masks = [pilot.decide(frame) for frame in range(stride)]
         step = world.step(shares(masks, game), stride)
         trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
+        far = astray(step.latent, encoder, decoder) if trace.measured(number) else float("nan")
+        trace.astray.append(far)
     return trace
 
 

@@ -70,7 +70,7 @@ def probes(evaluation: Evaluation, label: str) -> dict[str, dict[str, float | No
 
 def no_reader(game: str) -> str:
     return (
-        "action_accuracy, probe_error and detected_fraction are null: no reader is trained; "
+        "action_accuracy, probe_error, detected_fraction, drivable_fraction are null: no reader is trained; "
         f"python -m engine.training.probes {game}"
     )
 
