@@ -46,6 +46,7 @@ class Script:
     telemetry: Callable[[int], list[float]] | None = None
     size: tuple[int, int] = (720, 480)
     garbage: bool = False
+    reset_takes_s: float = 0.0
     restart_after_s: float | None = None
     """Forget the session, and what was shown, and wait for another Hello."""
 
@@ -147,6 +148,7 @@ class FakeEngine:
         if command.kind in ("pause", "resume"):
             self._paused = command.kind == "pause"
         elif command.kind in ("reset", "new_seed"):
+            time.sleep(self.script.reset_takes_s)
             self._epoch, self._index = self._epoch + 1, 0
         elif command.kind == "step":
             for _ in range(self.script.stride):

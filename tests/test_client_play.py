@@ -195,6 +195,14 @@ def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.Monke
     assert outcome.result is not None and outcome.result["error"] == outcome.error
 
 
+def test_a_world_that_takes_long_to_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.loop, "LOST_S", 0.3)
+    monkeypatch.setattr(client.loop, "WARN_S", 0.1)
+    with FakeEngine(Script(reset_takes_s=0.8)) as engine:
+        Fingers(engine, (0.05, press(pygame.K_n)))
+        assert result(run(engine, seconds=1.5))["epochs"] == 2
+
+
 def test_play_goes_on_when_the_engine_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.loop, "WARN_S", 0.1)
     monkeypatch.setattr(client.loop, "_PING_S", 0.1)

@@ -89,6 +89,16 @@ def test_missing_weights_refuse_the_client_with_what_to_do(tmp_path):
         running.assert_nothing_left()
 
 
+def test_weights_of_another_game_refuse_the_client_with_what_to_do():
+    weights = str(ROOT / "assets" / "weights" / "racing")
+    with engine("--weights", weights, fake=False) as running, player(running.address) as me:
+        me.hello(game="platformer")
+        refused = me.expect(Refused)
+        assert "are for 'racing', not platformer" in refused.reason and "--weights" in refused.fix
+        assert running.wait() == 1
+        running.assert_nothing_left()
+
+
 def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the_other_game():
     with engine("--game", "platformer", listen="tcp://127.0.0.1:0") as running:
         address = running.process.stdout.readline().decode().split()[-1]

@@ -21,7 +21,7 @@ from engine.training.clips import Scouted, choose
 from engine.training.extrapolator import Step, noisy
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.optim import Training
-from engine.training.pack import packed_config, read_parts
+from engine.training.pack import drop_stale, packed_config, read_parts
 from engine.training.runs import RunBank, Runs, load_runs, save_runs, windows
 from tests.tiny import shaken, store_tiny, tiny_config
 
@@ -230,6 +230,14 @@ def test_packing_one_part_keeps_the_shapes_of_the_others(weights):
     kept = packed_config("racing", weights, {"extrapolator"}, {})
     assert kept.world == tiny_config().world and kept.autoencoder == tiny_config().autoencoder
     assert kept.extrapolator != tiny_config().extrapolator
+
+
+def test_a_new_encoder_drops_the_extrapolator_of_the_old_one(tmp_path):
+    store_tiny(tmp_path)
+    drop_stale(tmp_path, {"world"})
+    assert (tmp_path / "extrapolator.safetensors").exists()
+    drop_stale(tmp_path, {"encoder", "decoder"})
+    assert not (tmp_path / "extrapolator.safetensors").exists()
 
 
 # -- training -----------------------------------------------------------------------------------------

@@ -76,9 +76,11 @@ def play_long(
 def print_table(result: dict[str, Any]) -> None:
     """One line per figure, on stderr: stdout ends with the JSON."""
     for name, value in result.items():
-        if value is not None and value != []:
+        if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
+            print_table({f"{name} {key}": inner for key, inner in value.items()})
+        elif value is not None and value != []:
             text = "  ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
-            print(f"{name:26} {text}", file=sys.stderr)
+            print(f"{name:34} {text}", file=sys.stderr)
 
 
 def parse_seeds(text: str) -> range:

@@ -52,6 +52,14 @@ def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, A
     )
 
 
+def drop_stale(target: Path, renewed: set[str]) -> None:
+    """An extrapolator of another encoder's latents is worse than none: it goes when the encoder changes."""
+    old = target / "extrapolator.safetensors"
+    if "encoder" in renewed and "extrapolator" not in renewed and old.exists():
+        old.unlink()
+        print(f"{old}: removed, it belongs to the encoder before; train stage extrapolator anew")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -71,6 +79,7 @@ def main() -> None:
     for part, state in parts.items():
         models[part] = build(config, part)
         models[part].load_state_dict(state)
+    drop_stale(target, set(parts))
     store(target, config, models)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{args.game}: {', '.join(models)} -> {target}, {size:.1f} MiB in all")

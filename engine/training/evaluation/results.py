@@ -50,6 +50,7 @@ def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: 
         "action_accuracy_ratio_min": least,
         "probe_error": probes(evaluation, "probe"),
         "probe_error_on_real": probes(evaluation, "floor"),
+        "reader": evaluation.reader.facts.get("held_out") if evaluation.reader else None,
         "frechet": evaluation.distribution.result(),
         "filled": None,
         "long_play": None,
