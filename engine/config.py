@@ -16,7 +16,7 @@ class AutoencoderConfig:
 
     The encoder's stages stand at 1/4, 1/8, 1/16, 1/48 of the resolution, the decoder's at 1/48, 1/24, 1/8
     and, with a fourth, 1/4: a non-linear layer that near the pixels draws sharper edges for the same
-    milliseconds. """
+    milliseconds."""
 
     channels: int = 96
     encoder_widths: tuple[int, ...] = (64, 112, 160, 224)
@@ -28,7 +28,9 @@ class AutoencoderConfig:
         _require(8 <= self.channels <= 256, "channels", "8 to 256")
         _require(len(self.encoder_widths) == len(self.encoder_blocks) == 4, "encoder_widths", "four stages")
         _require(
-            len(self.decoder_widths) == len(self.decoder_blocks) in (3, 4), "decoder_widths", "three or four stages"
+            len(self.decoder_widths) == len(self.decoder_blocks) in (3, 4),
+            "decoder_widths",
+            "three or four stages",
         )
         _require(all(w > 0 for w in self.encoder_widths + self.decoder_widths), "decoder_widths", "positive")
 

@@ -4,7 +4,7 @@
 
 Each stage runs as its own process (under torchrun where several GPUs are visible) and gets its share of the
 minutes; what a stage prints goes to OUT/<game>-<stage>.log as well. With --resume DIR the stages go on from
-the weights there. """
+the weights there."""
 
 import argparse
 import os
