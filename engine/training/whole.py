@@ -17,7 +17,7 @@ import torch
 
 from games import GAMES
 
-SHARES = {"autoencoder": 0.30, "world": 0.56, "decoder": 0.14}
+SHARES = {"autoencoder": 0.30, "world": 0.50, "decoder": 0.12, "extrapolator": 0.08}
 """Of the minutes; starting and checking come out of each stage's share by `OVERHEAD_S`."""
 OVERHEAD_S = 50.0
 
@@ -39,7 +39,7 @@ def stage_command(
         command += ["--autoencoder", str(out / autoencoder)]
     if stage == "decoder":
         command += ["--world", *(str(out / name) for name in worlds)]
-    elif resume:
+    elif resume and stage != "extrapolator":
         command += [
             "--resume",
             *(str(resume / name) for name in ([autoencoder] if stage == "autoencoder" else worlds)),
@@ -50,14 +50,14 @@ def stage_command(
 def run_stage(command: list[str], log: Path) -> None:
     """Run, copy what is printed to `log`; SystemExit with the stage's code if it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w") as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with log.open("w") as file, subprocess.Popen(command, **pipe) as process:  # type: ignore[call-overload]
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
             file.write(line)
             file.flush()
-    if process.wait():
+    if process.returncode:
         raise SystemExit(process.returncode)
 
 

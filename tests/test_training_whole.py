@@ -1,0 +1,33 @@
+"""The stage that runs all stages hands each what it asks for."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.training.whole import SHARES, run_stage, stage_command
+
+
+def test_every_stage_gets_the_files_of_those_before_it():
+    out = Path("out")
+    commands = {stage: stage_command("racing", stage, 1.5, out, None, 1) for stage in SHARES}
+    assert commands["autoencoder"][2:] == [
+        "engine.training.autoencoder", "racing", "--minutes", "1.50", "--out", "out",
+    ]  # fmt: skip
+    for stage in ("world", "decoder", "extrapolator"):
+        assert str(out / "racing-autoencoder.safetensors") in commands[stage]
+    assert str(out / "racing-world-1.safetensors") in commands["decoder"]
+
+
+def test_several_gpus_go_through_torchrun_and_resume_goes_to_the_stages_that_know_it():
+    command = stage_command("racing", "world", 1.0, Path("out"), Path("old"), 2)
+    assert "torch.distributed.run" in command and "--nproc-per-node=2" in command
+    assert command[command.index("--resume") + 1] == str(Path("old") / "racing-world-0.safetensors")
+    assert "--resume" not in stage_command("racing", "decoder", 1.0, Path("out"), Path("old"), 1)
+
+
+def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_path):
+    log = tmp_path / "stage.log"
+    with pytest.raises(SystemExit) as failure:
+        run_stage(["python3", "-c", "print('half way'); raise SystemExit(3)"], log)
+    assert failure.value.code == 3
+    assert log.read_text() == "half way\n"
