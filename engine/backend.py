@@ -71,6 +71,7 @@ class Backend(Protocol):
     decoder_name: str
     weights_id: str  # first 12 hex digits of the weights' checksum
     latent_shape: tuple[int, int, int]
+    min_stride: int  # the smallest stride the engine may choose by itself
 
     def world(self) -> WorldStepper: ...
     def decoder(self) -> FrameDecoder: ...

@@ -75,6 +75,7 @@ class FakeExtrapolator:
 
 class FakeBackend:
     name, device, decoder_name, weights_id = "fake", "cpu", "fake", "0" * 12
+    min_stride = 1
     latent_shape = LATENT_SHAPE
 
     def __init__(self, spec: GameSpec, step_s: float = 0.004, decode_s: float = 0.004) -> None:

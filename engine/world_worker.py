@@ -50,7 +50,7 @@ class WorldRole:
         self._report("loading the world model", 0.3)
         backend = self._models.backend(start.game)
         self._stepper = self._models.part("world", backend.world)
-        self._pace = StepPace(start.stride, smallest=getattr(backend, "min_stride", 1))
+        self._pace = StepPace(start.stride, smallest=backend.min_stride)
         self._seed = start.seed
         self._opening_stride = start.stride or _FIRST_STRIDE  # a reset finds its opening made already
         self._open_dream()

@@ -25,6 +25,7 @@ class OpenVinoBackend:
 
     device = "cpu"
     decoder_name = "cpu"
+    min_stride = 4  # smaller ones take shown frames away, and the dream is judged at 4
 
     def __init__(self, game: str, directory: Path, threads: int) -> None:
         self.game, self.directory = game, directory

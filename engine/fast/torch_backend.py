@@ -20,6 +20,7 @@ class TorchBackend:
     """One game's models on `device`. See engine.backend.Backend."""
 
     decoder_name = "cpu"
+    min_stride = 4  # where the dream is judged
 
     def __init__(self, game: str, directory: Path, device: str, threads: int) -> None:
         self.game, self.directory, self.device = game, directory, device
