@@ -9,7 +9,6 @@ things (the renderer's class maps) weighted; tangential noise on the latents, so
 sphere's trained points decode as well. Prints a line every ten seconds; writes bf16 weights at the end."""
 
 import argparse
-import time
 from pathlib import Path
 
 import torch
@@ -80,16 +79,7 @@ class AutoencoderTraining:
         self.training = Training(model, args.minutes * 60, lr=4e-4, muon_lr=None, warmup=300)
 
     def run(self) -> None:
-        said, errors = time.monotonic(), []
-        while self.training.progress < 1:
-            errors.append(self.step())
-            if self.rank == 0 and time.monotonic() - said > 10:
-                said, psnr = time.monotonic(), -10 * torch.stack(errors).mean().log10()
-                at = f"{self.game} {self.training.progress:4.0%} update {self.training.updates}"
-                print(f"{at} train psnr {psnr:.2f} dB", flush=True)
-                errors = []
-                if not psnr.isfinite():
-                    raise SystemExit("the loss is not finite: stopping")
+        self.training.run(self.step, self.game)
         if self.rank == 0:
             self.finish()
 

@@ -9,7 +9,6 @@ errors. Without --world all are the encoder's. Windows of 5x5 tokens first, whol
 
 import argparse
 import random
-import time
 from pathlib import Path
 
 import torch
@@ -123,14 +122,7 @@ class DecoderTraining:
         return pool
 
     def run(self) -> None:
-        said, errors = time.monotonic(), []
-        while self.training.progress < 1:
-            errors.append(self.step())
-            if self.rank == 0 and time.monotonic() - said > 10:
-                said, psnr = time.monotonic(), -10 * torch.stack(errors).mean().log10()
-                at = f"{self.game} {self.training.progress:4.0%} update {self.training.updates}"
-                print(f"{at} decoder psnr {psnr:.2f} dB", flush=True)
-                errors = []
+        self.training.run(self.step, self.game)
         if self.rank == 0:
             self.finish()
 

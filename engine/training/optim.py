@@ -5,6 +5,7 @@ here all matrices of one shape are one batch, which at our sizes saves a fifth o
 
 import os
 import time
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -91,6 +92,7 @@ class Training:
             self.optimisers.append(Muon(matrices, lr=muon_lr))
         self.base = [o.param_groups[0]["lr"] for o in self.optimisers]
         self.several = dist.is_initialized()
+        self.first = not self.several or dist.get_rank() == 0
         self.progress = 0.0
         self._agree()
         self.average = [p.detach().clone() for p in model.parameters()]
@@ -137,6 +139,23 @@ class Training:
         self.updates += 1
         if not self.several or self.updates % 20 == 0:
             self._agree()
+
+    def run(self, step: Callable[[], Tensor], label: str) -> None:
+        """Call `step` (one update; returns a picture's mean squared error) until the time is over. Every ten
+        seconds rank 0 says where it is; an error that is not finite stops the run."""
+        said, errors = time.monotonic(), []
+        while self.progress < 1:
+            errors.append(step())
+            if time.monotonic() - said > 10:
+                psnr = -10 * torch.stack(errors).mean().log10()
+                if self.first:
+                    print(
+                        f"{label} {self.progress:4.0%} update {self.updates} train psnr {psnr:.2f} dB",
+                        flush=True,
+                    )
+                if not psnr.isfinite():
+                    raise SystemExit("the loss is not finite: stopping")
+                said, errors = time.monotonic(), []
 
     def averaged(self) -> dict[str, Tensor]:
         """The moving average as a state dict, bfloat16."""
