@@ -25,6 +25,7 @@ from engine.session import NO_INPUT, as_floats
 from games import GAMES
 
 _WARM_UP_DECODES = 3
+_HELD_STILL = 1e-3  # latents are about 1 per channel; less than this is the way to the sphere and back
 _SMOOTHING = 0.2  # weight of the newest decode time
 
 Report = Callable[[str, float], None]
@@ -173,7 +174,9 @@ class DecoderRole:
             float(choice.index),
         )
         took_ms = (time.monotonic() - begun_s) * 1e3
-        if getattr(self._extrapolator, "uses_buttons", False):
+        # A picture that the gate holds still shows no new key, so it must not claim one.
+        moved = not np.allclose(latent, known[-1].latent, atol=_HELD_STILL)
+        if moved and getattr(self._extrapolator, "uses_buttons", False):
             return _Picture(choice, known[-1], latent, self._seq, self._held | self._tapped, took_ms)
         return _Picture(choice, known[-1], latent, known[-1].seq, known[-1].buttons, took_ms)
 
