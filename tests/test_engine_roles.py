@@ -126,6 +126,22 @@ def test_an_extrapolator_that_uses_buttons_claims_the_newest():
         del game.decoder._extrapolator.uses_buttons
 
 
+def test_a_filled_frame_that_holds_still_claims_no_new_input():
+    class Holding:
+        uses_buttons = True
+
+        def extrapolate(self, latents, times, buttons, time):
+            return latents[-1]
+
+    game = Together()
+    game.play(0.1)
+    game.decoder._extrapolator = Holding()
+    game.tell(Input(seq=9, held=4, pressed=4))
+    filled = [frame for frame in game.play(0.3) if frame.ahead]
+    assert filled and all((frame.applied_seq == 9) == (frame.buttons == 4) for frame in filled)
+    assert filled[0].applied_seq == 0 and filled[-1].applied_seq == 9
+
+
 def test_a_slow_line_counts_what_was_dropped():
     game = Together()
     game.screen.full = True
