@@ -18,7 +18,7 @@ class AutoencoderConfig:
     and, with a fourth, 1/4: a non-linear layer that near the pixels draws sharper edges for the same
     milliseconds."""
 
-    channels: int = 96
+    channels: int = 128
     encoder_widths: tuple[int, ...] = (64, 112, 160, 224)
     encoder_blocks: tuple[int, ...] = (1, 2, 2, 1)
     decoder_widths: tuple[int, ...] = (224, 160, 64, 32)
@@ -40,7 +40,7 @@ class WorldConfig:
     """The world model: a transformer over 150 latent tokens and 10 of its own (8 registers, action,
     telemetry)."""
 
-    channels: int = 96
+    channels: int = 128
     buttons: int = 4
     telemetry: int = 12
     width: int = 320

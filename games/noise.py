@@ -5,6 +5,8 @@ counters (the track's control point 7, the driver's decision at frame 300), so n
 order of calls.
 """
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,8 @@ def hash_bits(seed: Tensor, *counters: Tensor | int) -> Tensor:
     """32 uniform bits (int64) for each element; seed and counters broadcast."""
     h = _mix((seed ^ (seed >> 32)) & _MASK)
     for counter in counters:
-        c = counter if isinstance(counter, Tensor) else torch.tensor(counter, device=seed.device)
+        # Filled in on the device: a GPU would have to wait for a copy.
+        c = counter if isinstance(counter, Tensor) else torch.full((), counter, device=seed.device)
         h = _mix((h * 0x9E3779B1 + (c.to(torch.int64) & _MASK) + 0x7F4A7C15) & _MASK)
     return h
 
@@ -32,3 +35,9 @@ def hash_bits(seed: Tensor, *counters: Tensor | int) -> Tensor:
 def uniform(seed: Tensor, *counters: Tensor | int) -> Tensor:
     """float32 in [0, 1) for each element; seed and counters broadcast."""
     return (hash_bits(seed, *counters) >> 8).to(torch.float32) * (1.0 / (1 << 24))
+
+
+@cache
+def constants(values: tuple[float, ...], device: str) -> Tensor:
+    """A float32 row, copied to the device once per process."""
+    return torch.tensor(values, device=device)

@@ -9,7 +9,7 @@ from torch import nn
 from engine.training import data
 from engine.training.data import ClipBank, FramePool, Simulation, token_weights
 from engine.training.optim import Muon, Training, orthogonalise
-from engine.training.world import Batches, own_past
+from engine.training.world import Batches, OwnPast
 from games import GAMES
 from tests.tiny import tiny_config
 
@@ -116,12 +116,12 @@ def test_own_past_keeps_the_true_beginning_and_replaces_the_rest(simulation):
         bank.advance()
     clips = bank.sample(4, steps=8)
     zeros = lambda latents, previous, inputs: (torch.zeros_like(latents), torch.zeros_like(inputs.telemetry))  # noqa: E731
-    latents, told = own_past(zeros, Batches(config, "cpu"), clips, torch.zeros(4), passes=1)
+    latents, told = OwnPast(zeros, Batches(config, "cpu"))(clips, torch.zeros(4), passes=1)
     same = (latents == clips.latents[:, :-1]).flatten(2).all(-1)
     assert same[:, :2].all(), "the two latents a rollout begins with are true"
     assert not same[:, -1].any(), "the last is the model's own"
     assert torch.equal(told[:, 0], clips.telemetry[:, 1])
-    untouched, _ = own_past(zeros, Batches(config, "cpu"), clips, torch.zeros(4), passes=0)
+    untouched, _ = OwnPast(zeros, Batches(config, "cpu"))(clips, torch.zeros(4), passes=0)
     assert torch.equal(untouched, clips.latents[:, :-1])
 
 
@@ -149,7 +149,7 @@ def test_muon_and_adam_reduce_a_loss_and_the_average_follows():
     losses = []
     for _ in range(150):
         loss = (model(x) - target).square().mean()
-        loss.backward()
+        training.backward(loss)
         training.apply()
         losses.append(loss.item())
     assert losses[-1] < 0.3 * losses[0]

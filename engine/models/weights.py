@@ -3,7 +3,7 @@ unpickled.
 
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one
 safetensors file per part: encoder, decoder, world, and where it was trained extrapolator. Matrices and
-convolutions are int8 `name` with float32 `name.scale`; everything else is float32."""
+convolutions are int8 `name` with float16 `name.scale`; everything else is float16."""
 
 import hashlib
 import json
@@ -113,10 +113,11 @@ def to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in state.items():
         value = value.float().contiguous()
         if value.ndim < 2 or value.numel() < 4096:
-            out[name] = value
+            out[name] = value.half()
             continue
-        scale = value.abs().flatten(1).amax(1).clamp(min=1e-8) / 127
-        shaped = scale.view(-1, *[1] * (value.ndim - 1))
+        # Rounded to half before it divides, so that the rounding costs the weights nothing.
+        scale = (value.abs().flatten(1).amax(1) / 127).half().clamp(min=6e-8)
+        shaped = scale.float().view(-1, *[1] * (value.ndim - 1))
         out[name] = (value / shaped).round().clamp(-127, 127).to(torch.int8)
         out[f"{name}.scale"] = scale
     return out
@@ -129,6 +130,6 @@ def from_int8(stored: dict[str, Tensor]) -> dict[str, Tensor]:
             continue
         scale = stored.get(f"{name}.scale") if value.dtype == torch.int8 else None
         if scale is not None:
-            value = value.float() * scale.view(-1, *[1] * (value.ndim - 1))
+            value = value.float() * scale.float().view(-1, *[1] * (value.ndim - 1))
         out[name] = value.float()
     return out

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from engine.models.autoencoder import from_bytes
 from engine.models.telemetry import TelemetryScale
+from engine.training.captured import Captured, Pinned
 from games import GAMES, TRAIN_SEEDS, simulator
 
+STRIDE_WEIGHTS = (2.0, 3.0, 1.5, 4.0, 1.0, 1.0, 1.0, 1.5)
+"""How often clips have a stride of 1 to 8: 4 is what a CPU plays at, 1 and 2 are a GPU's."""
 LIFETIME_FRAMES = (240, 2400)
 """A world is replaced by a new seed after a while within this range."""
 
@@ -32,26 +35,45 @@ class Simulation:
         self.world = self.module.World(first, device=device)
         self.drivers = self.module.Drivers(first, device=device)
         self.age = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.left, self.buttons = torch.zeros_like(self.age), torch.zeros_like(self.age)
         self.lifetime = torch.randint(1, LIFETIME_FRAMES[1], (batch,), device=device)
         self.bits = torch.tensor([int(b) for b in self.spec.buttons], device=device)
+        self.held = torch.zeros(batch, len(self.bits), device=device)
+        self.pinned = [Pinned(self.world), Pinned(self.drivers)] if device == "cuda" else []
+        self.frame = Captured(self._frame)
 
     def advance(self, strides: Tensor, max_stride: int) -> Tensor:
         """Each world by its own number of frames, int64 [B] in 0..max_stride. Returns the share of those
         frames each button was held, float32 [B, N]."""
-        held = torch.zeros(self.batch, len(self.bits), device=self.device)
-        for frame in range(max_stride):
-            active = frame < strides
-            buttons = self.drivers.act(self.world)
-            self.world.step(buttons, active)
-            held += ((buttons[:, None] & self.bits) != 0) * active[:, None]
+        self.left.copy_(strides)
+        self.held.zero_()
+        for _ in range(max_stride):
+            self.frame()
         self.age += strides
-        return held / strides.clamp(min=1)[:, None]
+        return self.held / strides.clamp(min=1)[:, None]
+
+    def play_on(self) -> Tensor:
+        """One frame of every world. Returns the buttons held, int64 [B]."""
+        self.advance(torch.ones_like(self.age), 1)
+        return self.buttons.clone()
+
+    def _frame(self) -> None:
+        """One frame of the worlds that have some left."""
+        active = self.left > 0
+        self.buttons.copy_(self.drivers.act(self.world))
+        self.world.step(self.buttons, active)
+        self.held += ((self.buttons[:, None] & self.bits) != 0) * active[:, None]
+        self.left -= active.long()
+        for pinned in self.pinned:
+            pinned.settle()
 
     def replace_old(self) -> Tensor:
         """Restart worlds whose time is over, with new seeds. Returns which, bool [B]."""
         old = self.age >= self.lifetime
         if bool(old.any()):
             self.world.restart(old, self._draw(self.batch))
+            for pinned in self.pinned:
+                pinned.settle()
             self.age = torch.where(old, 0, self.age)
             fresh = torch.randint(*LIFETIME_FRAMES, (self.batch,), device=self.device)
             self.lifetime = torch.where(old, fresh, self.lifetime)
@@ -145,7 +167,8 @@ class ClipBank:
         self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
         self.weights = torch.zeros(*shape, 10, 15, device=device)
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
-        self.habit = torch.randint(1, max_stride + 1, (sim.batch,), device=device)
+        self.stride_weights = torch.tensor(STRIDE_WEIGHTS[:max_stride], device=device)
+        self.habit = self._drawn()
         self.fixed_stride = fixed_stride
         self.count = 0
         self.last_telemetry = sim.world.telemetry()
@@ -205,12 +228,11 @@ class ClipBank:
         device, batch = self.latents.device, self.simulation.batch
         if self.fixed_stride:
             return torch.full((batch,), self.fixed_stride, device=device)
-        change = torch.rand(batch, device=device) < 0.05
-        self.habit = torch.where(
-            change, torch.randint(1, self.max_stride + 1, (batch,), device=device), self.habit
-        )
-        free = torch.randint(1, self.max_stride + 1, (batch,), device=device)
-        return torch.where(torch.rand(batch, device=device) < 0.35, free, self.habit)
+        self.habit = torch.where(torch.rand(batch, device=device) < 0.05, self._drawn(), self.habit)
+        return torch.where(torch.rand(batch, device=device) < 0.35, self._drawn(), self.habit)
+
+    def _drawn(self) -> Tensor:
+        return torch.multinomial(self.stride_weights, self.simulation.batch, replacement=True) + 1
 
 
 def encode_all(encoder: Callable[[Tensor], Tensor], pictures: Tensor, at_once: int = 64) -> Tensor:

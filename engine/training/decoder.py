@@ -20,9 +20,10 @@ from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
 from engine.training.autoencoder import picture_loss, report
+from engine.training.captured import Captured
 from engine.training.data import ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
-from engine.training.world import Batches, load_autoencoder, own_past
+from engine.training.world import Batches, OwnPast, load_autoencoder, mixed
 from games import GAMES
 
 DEPTHS, DEPTH_WEIGHTS = (0, 1, 3, 8), (4, 2, 1, 1)
@@ -33,12 +34,10 @@ class PairPool:
     """P latents and the pictures they stand for: bfloat16 [P, C, 10, 15], uint8 [P, 480, 720, 3], classes [P,
     480, 720]."""
 
-    def __init__(
-        self, bank: ClipBank, world: WorldModel | None, size: int, span: int, half: torch.autocast
-    ) -> None:
-        self.bank, self.world, self.span, self.half = bank, world, span, half
+    def __init__(self, bank: ClipBank, world: WorldModel | None, size: int, span: int) -> None:
+        self.bank, self.world, self.span = bank, world, span
         sim = bank.simulation
-        self.batches = Batches(world.config, sim.device) if world else None
+        self.own_past = OwnPast(world, Batches(world.config, sim.device)) if world else None
         self.latents = torch.empty(size, *bank.latents.shape[2:], dtype=torch.bfloat16, device=sim.device)
         self.pictures = torch.empty(size, 480, 720, 3, dtype=torch.uint8, device=sim.device)
         self.classes = torch.empty(size, 480, 720, dtype=torch.uint8, device=sim.device)
@@ -47,9 +46,9 @@ class PairPool:
     @torch.no_grad()
     def refresh(self) -> None:
         """One step of every world; its newest picture with the encoder's latent or the world model's."""
-        with self.half:
+        with mixed(self.bank.simulation.device):
             pictures, classes = self.bank.advance()
-            latents, good = self._dreamed() if self.batches and random.random() < 0.5 else self._encoded()
+            latents, good = self._dreamed() if self.own_past and random.random() < 0.5 else self._encoded()
         count = int(good.sum())
         where = (torch.arange(count, device=pictures.device) + self.cursor) % len(self.latents)
         self.latents[where] = latents[good].to(torch.bfloat16)
@@ -64,14 +63,15 @@ class PairPool:
         return noisy, torch.ones(len(newest), dtype=torch.bool, device=newest.device)
 
     def _dreamed(self) -> tuple[Tensor, Tensor]:
-        assert self.world is not None and self.batches is not None
+        assert self.world is not None and self.own_past is not None
         if self.bank.count < self.span:
             return self._encoded()
         clips, good = self.bank.latest(self.span)
         level = torch.zeros(len(clips.latents), device=clips.latents.device)
         passes = random.choices(DEPTHS, DEPTH_WEIGHTS)[0]
-        latents, told = own_past(self.world, self.batches, clips, level, passes)
-        made, _ = self.world(latents[:, 1:], latents[:, :-1], self.batches.inputs(clips, told, level))
+        latents, told = self.own_past(clips, level, passes)
+        inputs = self.own_past.batches.inputs(clips, told, level)
+        made, _ = self.world(latents[:, 1:], latents[:, :-1], inputs)
         return made[:, -1].float(), good
 
     def sample(self, count: int, tokens: int | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,7 +99,7 @@ class DecoderTraining:
         self.autoencoder = load_autoencoder(args.autoencoder, self.device)
         self.decoder = self.autoencoder.decoder.requires_grad_(True)
         self.compiled = torch.compile(self.decoder, dynamic=False) if self.device == "cuda" else self.decoder
-        self.half = torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")
+        self.learn = Captured(self._learn)
         self.pool = self._fill_pool()
         self.training = Training(self.decoder, args.minutes * 60, lr=3e-4, muon_lr=None, warmup=200)
 
@@ -116,7 +116,7 @@ class DecoderTraining:
             world.load_state_dict(
                 {k: v.float() for path in self.args.world for k, v in load_file(path).items()}
             )
-        pool = PairPool(bank, world, size, span, self.half)
+        pool = PairPool(bank, world, size, span)
         for _ in range(span + 4):
             pool.refresh()
         return pool
@@ -133,11 +133,15 @@ class DecoderTraining:
         crops, wholes = (2, 1) if self.args.small else (96, 24)
         whole = self.training.progress > 0.5
         latents, pictures, classes = self.pool.sample(wholes if whole else crops, None if whole else 5)
-        with self.half:
-            made = self.compiled(latents.contiguous(memory_format=torch.channels_last))
-        loss, square = picture_loss(made.float(), pictures, classes)
-        loss.backward()
+        square = self.learn(latents.contiguous(memory_format=torch.channels_last), pictures, classes)
         self.training.apply()
+        return square.clone()
+
+    def _learn(self, latents: Tensor, pictures: Tensor, classes: Tensor) -> Tensor:
+        with mixed(self.device):
+            made = self.compiled(latents)
+        loss, square = picture_loss(made.float(), pictures, classes)
+        self.training.backward(loss)
         return square
 
     def finish(self) -> None:

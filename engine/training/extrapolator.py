@@ -24,12 +24,13 @@ from engine.config import GameConfig
 from engine.models.extrapolator_net import ExtrapolatorNet, Heads, last_motion, moved, time_features
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
+from engine.training.captured import Captured
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.live_windows import LiveWindows, encoder_function, sizes_for
 from engine.training.optim import Training, join_ranks
 from engine.training.pack import game_config
 from engine.training.runs import Encode, Windows, windows
-from engine.training.world import load_autoencoder
+from engine.training.world import load_autoencoder, mixed
 from games import GAMES
 
 ERROR_WEIGHT, PIXEL_WEIGHT = 0.02, 50.0
@@ -71,7 +72,8 @@ class Step:
         made."""
         motion = last_motion(batch.before, batch.newest)
         told = time_features(batch.buttons, batch.strides, batch.aheads)
-        with torch.autocast(motion.device.type, half or torch.bfloat16, enabled=half is not None):
+        device = motion.device.type
+        with torch.autocast(device, half or torch.bfloat16, enabled=half is not None, cache_enabled=False):
             heads = self.net(motion, batch.newest, told)
         heads = Heads(*(x.float() for x in heads))
         made = moved(batch.newest, motion, heads, (batch.aheads / batch.strides).view(-1, 1, 1, 1))
@@ -145,7 +147,10 @@ class ExtrapolatorStage:
 
     def run(self) -> Path:
         """Train for the minutes; returns the file written (by rank 0)."""
-        training = Training(self.net, self.args.minutes * 60, self.args.lr, None, warmup=100, cooldown=0.5)
+        training = self.training = Training(
+            self.net, self.args.minutes * 60, self.args.lr, None, warmup=100, cooldown=0.5
+        )
+        self.learn = Captured(self._learn)
         sums, said = torch.zeros(3, device=self.device), time.monotonic()
         while training.progress < 1 and (not self.args.updates or training.updates < self.args.updates):
             errors = self._update(training)
@@ -159,13 +164,19 @@ class ExtrapolatorStage:
     def _update(self, training: Training) -> Tensor:
         clean = self.data.sample(training.updates)
         self.fit.add(clean)
-        batch = noisy(clean)
-        loss, errors, made = self.step(batch, self.half)
-        if self.pixels and training.progress > 0.4:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.half is not None):
-                loss = loss + self.pixels * pixel_loss(self.given.decoder, made, batch.truth, rows=32)
-        loss.backward()
+        pixels = bool(self.pixels) and training.progress > 0.4
+        errors = self.learn(*vars(clean).values(), pixels=pixels)
         training.apply()
+        return errors.clone()
+
+    def _learn(self, *parts: Tensor, pixels: bool) -> Tensor:
+        """Gradients of one batch of windows. Returns squared errors of the move and of hold, [2]."""
+        batch = noisy(Windows(*parts))
+        loss, errors, made = self.step(batch, self.half)
+        if pixels:
+            with mixed(self.device):
+                loss = loss + self.pixels * pixel_loss(self.given.decoder, made, batch.truth, rows=32)
+        self.training.backward(loss)
         return errors
 
     def _report(self, training: Training, sums: Tensor) -> None:

@@ -19,12 +19,16 @@ class Metric:
 
     def squared(self, error: Tensor) -> Tensor:
         """error [B, C, H, W] -> [B, 1, H, W], a mean over channels."""
-        return torch.einsum("bchw,cd->bdhw", error, self.root).square().mean(1, keepdim=True)
+        return self.turned(error).square().mean(1, keepdim=True)
+
+    def turned(self, error: Tensor) -> Tensor:
+        """error [B, C, H, W] times root: its plain length is the cost."""
+        return torch.einsum("bchw,cd->bdhw", error, self.root)
 
 
-def decoder_metric(decoder: nn.Module, latents: Tensor, rounds: int) -> Metric:
-    """From Jacobian-vector products of random pictures at `latents` [B, C, H, W]; a tenth of it plain, so
-    that no direction is free."""
+def decoder_metric(decoder: nn.Module, latents: Tensor, rounds: int, plain: float = 0.1) -> Metric:
+    """From Jacobian-vector products of random pictures at `latents` [B, C, H, W]. plain: the share of it that
+    counts all directions alike, so that none is free."""
     channels = latents.shape[1]
     total = torch.zeros(channels, channels, device=latents.device)
     for _ in range(rounds):
@@ -34,7 +38,7 @@ def decoder_metric(decoder: nn.Module, latents: Tensor, rounds: int) -> Metric:
         flat = slope.movedim(1, 0).flatten(1)
         total += flat @ flat.T
     metric = total * (channels / total.trace())
-    metric = 0.9 * metric + 0.1 * torch.eye(channels, device=latents.device)
+    metric = (1 - plain) * metric + plain * torch.eye(channels, device=latents.device)
     values, vectors = torch.linalg.eigh(metric)
     return Metric(vectors * values.clamp(min=0).sqrt())
 

@@ -11,6 +11,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from engine.training.captured import Captured
+
+CLIP = 1.0
+"""Most norm of a gradient."""
+
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration on [N, rows, columns]: singular values towards 1."""
@@ -25,11 +30,11 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for 2-D parameters, batched by shape. lr is per root-mean-square element, as for AdamW times
-    0.2."""
+    """Muon for matrices, and for convolutions' kernels as matrices of one row per output, batched by shape.
+    lr is per root-mean-square element, as for AdamW times 0.2."""
 
     def __init__(
-        self, parameters: list[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.01
+        self, parameters: list[nn.Parameter], lr: Tensor, momentum: float = 0.95, weight_decay: float = 0.01
     ) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.by_shape: dict[torch.Size, list[Tensor]] = {}
@@ -39,14 +44,16 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:  # type: ignore[override]
         group = self.param_groups[0]
-        for shape, parameters in self.by_shape.items():
+        for parameters in self.by_shape.values():
             gradients = [p.grad for p in parameters if p.grad is not None]
             moments = [self.state[p].setdefault("momentum", torch.zeros_like(p)) for p in parameters]
             torch._foreach_lerp_(moments, gradients, 1 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, moments, group["momentum"])
-            update = orthogonalise(torch.stack(nesterov)) * (0.2 * max(shape) ** 0.5)
+            stacked = torch.stack(nesterov)
+            flat = stacked.flatten(2)
+            update = orthogonalise(flat) * (0.2 * max(flat.shape[1:]) ** 0.5)
             torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_add_(parameters, list(update.unbind()), alpha=-group["lr"])
+            torch._foreach_add_(parameters, list((update * -group["lr"]).view_as(stacked).unbind()))
 
 
 def join_ranks(device: str) -> tuple[str, int]:
@@ -58,6 +65,19 @@ def join_ranks(device: str) -> tuple[str, int]:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return device, rank
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """`flat` cut into tensors of the parameters' shapes and strides."""
+    parts = flat.split([p.numel() for p in parameters])
+    return [part.as_strided(p.shape, p.stride()) for part, p in zip(parts, parameters)]
+
+
+def is_hidden(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon takes it: matrices inside a transformer's blocks, kernels between a stem and a head."""
+    if parameter.ndim == 4:
+        return ".conv" in name
+    return parameter.ndim == 2 and "blocks." in name and "modulation" not in name
 
 
 class Training:
@@ -78,24 +98,37 @@ class Training:
         self.model, self.seconds, self.warmup, self.cooldown = model, seconds, warmup, cooldown
         self.started = time.monotonic()
         self.updates = 0
-        inside = [
-            p for n, p in model.named_parameters() if p.ndim == 2 and "blocks." in n and "modulation" not in n
-        ]
+        inside = [p for n, p in model.named_parameters() if is_hidden(n, p)]
         matrices = inside if muon_lr else []
         chosen = {id(p) for p in matrices}
         rest = [p for p in model.parameters() if id(p) not in chosen]
-        fused = next(model.parameters()).is_cuda
+        parameters = self.parameters = list(model.parameters())
+        device = parameters[0].device
+        # Rates are tensors: a captured update reads them anew every time. (0.0 until the first `apply`.)
+        rate = torch.zeros((), device=device)
         self.optimisers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01, fused=fused)
+            torch.optim.AdamW(
+                rest,
+                lr=rate,
+                betas=(0.9, 0.98),
+                weight_decay=0.01,
+                fused=device.type == "cuda",
+                capturable=device.type == "cuda",
+            )
         ]
         if muon_lr:
-            self.optimisers.append(Muon(matrices, lr=muon_lr))
-        self.base = [o.param_groups[0]["lr"] for o in self.optimisers]
+            self.optimisers.append(Muon(matrices, lr=rate.clone()))
+        self.base = [lr, muon_lr or 0.0]
         self.several = dist.is_initialized()
         self.first = not self.several or dist.get_rank() == 0
         self.progress = 0.0
+        # All gradients in one buffer, each in its parameter's memory layout: one all-reduce, one norm.
+        self.gradient = torch.zeros(sum(p.numel() for p in parameters), device=device)
+        self.gradients = _views(self.gradient, parameters)
         self._agree()
-        self.average = [p.detach().clone() for p in model.parameters()]
+        self.average = [p.detach().clone() for p in parameters]
+        self.blend = torch.zeros((), device=device)
+        self.captured = Captured(self._update)
 
     @torch.no_grad()
     def _agree(self) -> None:
@@ -113,32 +146,43 @@ class Training:
         for parameter, part in zip(parameters, flat[1:].split([p.numel() for p in parameters])):
             parameter.copy_(part.view_as(parameter))
 
-    def _average_gradients(self, parameters: list[nn.Parameter]) -> None:
-        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        dist.all_reduce(flat)
-        flat /= dist.get_world_size()
-        for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters])):
-            assert parameter.grad is not None
-            parameter.grad.copy_(part.view_as(parameter))  # in place: it keeps its memory layout
+    def backward(self, loss: Tensor) -> None:
+        """The loss's gradients, to where `apply` takes them."""
+        loss.backward()
+        pairs = [(g, p.grad) for g, p in zip(self.gradients, self.parameters) if p.grad is not None]
+        torch._foreach_copy_([mine for mine, _ in pairs], [made for _, made in pairs])
+        for parameter in self.parameters:
+            parameter.grad = None
 
-    def apply(self, clip: float = 1.0) -> None:
-        """Clip the gradients, update, average."""
-        parameters = list(self.model.parameters())
-        if self.several:
-            self._average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, clip, foreach=True)
+    def apply(self) -> None:
+        """Average the ranks' gradients, clip, update the weights and their average."""
         factor = min(1.0, (self.updates + 1) / self.warmup) * min(
             1.0, 0.1 + 0.9 * (1 - self.progress) / self.cooldown
         )
         for optimiser, base in zip(self.optimisers, self.base):
-            optimiser.param_groups[0]["lr"] = base * factor
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        decay = min(0.999, (self.updates + 1) / (self.updates + 20))
-        torch._foreach_lerp_(self.average, list[Tensor](parameters), 1 - decay)
+            optimiser.param_groups[0]["lr"].fill_(base * factor)
+        self.blend.fill_(1 - min(0.999, (self.updates + 1) / (self.updates + 20)))
+        if self.several:
+            dist.all_reduce(self.gradient)
+        self.captured()
         self.updates += 1
         if not self.several or self.updates % 20 == 0:
             self._agree()
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        if self.several:
+            self.gradient /= dist.get_world_size()
+        self.gradient *= (CLIP / (self.gradient.norm() + 1e-6)).clamp(max=1.0)
+        for parameter, gradient in zip(self.parameters, self.gradients):
+            parameter.grad = gradient
+        for optimiser in self.optimisers:
+            optimiser.step()
+        for parameter in self.parameters:
+            parameter.grad = None
+        change = torch._foreach_sub(list[Tensor](self.parameters), self.average)
+        torch._foreach_mul_(change, self.blend)
+        torch._foreach_add_(self.average, change)
 
     def run(self, step: Callable[[], Tensor], label: str) -> None:
         """Call `step` (one update; returns a picture's mean squared error) until the time is over. Every ten

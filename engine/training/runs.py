@@ -82,12 +82,10 @@ class RunBank:
         sim.advance(torch.randint(least, most + 1, (sim.batch,), device=sim.device), most)
         latents, held, marks = [], [], [self._marks()]
         for _ in range(self.frames):
-            buttons = sim.drivers.act(sim.world)
-            sim.world.step(buttons)
+            buttons = sim.play_on()
             latents.append(self.encode(sim.world.render()).to(torch.bfloat16))
             held.append(((buttons[:, None] & sim.bits) != 0).float())
             marks.append(self._marks())
-        sim.age += self.frames
         told = torch.stack(marks, 1)
         eventful = (told[:, 1:] != told[:, :-1]).any(-1)
         self.parts.append(Runs(torch.stack(latents, 1), torch.stack(held, 1), eventful))

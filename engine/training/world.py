@@ -27,25 +27,31 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import Inputs, WorldModel
 from engine.training import measures
 from engine.training.autoencoder import Autoencoder
+from engine.training.captured import Captured
 from engine.training.data import ClipBank, Clips, Simulation
+from engine.training.latent_fit import Metric, decoder_metric
 from engine.training.optim import Training, join_ranks
 from games import GAMES
 
 TELEMETRY_WEIGHT = 0.5
 PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (6, 2, 2, 2, 1, 0.5)
 """How many passes make a clip's past its own, and how often."""
+PLAIN_METRIC = 0.5
+"""Share of the score's metric that counts all directions of a latent alike; the rest is the decoder's."""
 CONTEXT_NOISE = 0.5
 """Largest root mean square of the noise on context latents; a quarter of the clips have none."""
 
 
-def energy_score(samples: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def energy_score(samples: Tensor, truth: Tensor, weights: Tensor, metric: Metric | None = None) -> Tensor:
     """samples [K, B, T, C, H, W], K = 1 or 2; truth [B, T, C, H, W]; weights [B, T, H, W].
 
     mean_k |x_k - y| - 0.5 |x_1 - x_2|, |.| per token and per 3x3 neighbourhood; a mean over channels inside
-    the root."""
+    the root, in the metric if there is one."""
 
     def distance(a: Tensor, b: Tensor) -> Tensor:
-        square = (a - b).square().mean(-3)
+        error = (a - b).flatten(0, 1)
+        error = error if metric is None else metric.turned(error)
+        square = error.square().mean(1).unflatten(0, a.shape[:2])
         near = F.avg_pool2d(square.flatten(0, 1), 3, 1, 1, count_include_pad=False).view_as(square)
         return (torch.sqrt(square + 1e-4) + torch.sqrt(near + 1e-4)) * 0.5
 
@@ -82,23 +88,44 @@ class Batches:
         return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
 
 
-@torch.no_grad()
-def own_past(
-    model: Callable, batches: Batches, clips: Clips, level: Tensor, passes: int
-) -> tuple[Tensor, Tensor]:
-    """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F] as the model itself would have made
-    them, true up to a random step of each clip. passes: the depth of rollout whose errors they carry."""
-    truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
-    latents, told = truth, telemetry
-    steps = truth.shape[1] - 1
-    begin = torch.randint(0, steps // 2, (len(truth), 1), device=truth.device)
-    keep = torch.arange(-1, steps, device=truth.device) <= begin
-    for _ in range(passes):
-        given = batches.noisy(latents, level)
-        made, read = model(given[:, 1:], given[:, :-1], batches.inputs(clips, told, level))
+class OwnPast:
+    """Clips whose past is what the model itself would have made of it."""
+
+    def __init__(self, model: Callable, batches: Batches) -> None:
+        self.model, self.batches = model, batches
+        self.one = Captured(self._one)
+
+    @torch.no_grad()
+    def __call__(self, clips: Clips, level: Tensor, passes: int) -> tuple[Tensor, Tensor]:
+        """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F], true up to a random step of
+        each clip. passes: the depth of rollout whose errors they carry; 0 is the truth."""
+        latents, told = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
+        steps = latents.shape[1] - 1
+        begin = torch.randint(0, steps // 2, (len(latents), 1), device=latents.device)
+        keep = torch.arange(-1, steps, device=latents.device) <= begin
+        for _ in range(passes):
+            latents, told = self.one(latents, told, level, keep, *vars(clips).values())
+        return latents, told
+
+    @torch.no_grad()
+    def _one(
+        self, latents: Tensor, told: Tensor, level: Tensor, keep: Tensor, *parts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All positions predicted from what they are given now; the predictions are given next."""
+        clips = Clips(*parts)
+        truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
+        given = self.batches.noisy(latents, level)
+        with mixed(latents.device.type):
+            made, read = self.model(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
         latents = torch.where(keep[..., None, None, None], truth, torch.cat((truth[:, :2], made[:, :-1]), 1))
-        told = torch.where(keep[:, 1:, None], telemetry, torch.cat((telemetry[:, :1], read[:, :-1]), 1))
-    return latents, told
+        return latents, torch.where(
+            keep[:, 1:, None], telemetry, torch.cat((telemetry[:, :1], read[:, :-1]), 1)
+        )
+
+
+def mixed(device: str) -> torch.autocast:
+    """bfloat16 products on a GPU. Nothing is cached: a captured graph could not find it again."""
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False)
 
 
 class WorldTraining:
@@ -120,6 +147,11 @@ class WorldTraining:
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
         self.training = Training(model, args.minutes * 60, lr=args.lr, muon_lr=args.muon_lr, warmup=300)
         self.batches = Batches(self.config, self.device)
+        self.own_past = OwnPast(self.compiled, self.batches)
+        self.learn = Captured(self._learn)
+        some, rounds = (2, 1) if args.small else (4, 24)
+        seen = self.bank.sample(some, 1).latents[:, 0]
+        self.metric = decoder_metric(self.autoencoder.decoder, seen, rounds, plain=PLAIN_METRIC)
 
     def _fill_bank(self) -> ClipBank:
         encoder = self.autoencoder.encoder
@@ -128,7 +160,7 @@ class WorldTraining:
         simulation = Simulation(self.game, worlds, self.device, offset=200_000 + self.rank * 400_000)
         bank = ClipBank(simulation, compiled, self.config.channels, length)
         for _ in range(self.args.steps + 4):
-            with self._mixed():
+            with mixed(self.device):
                 bank.advance()
         print(f"{self.game}: {bank.count * worlds} latents", flush=True)
         return bank
@@ -142,37 +174,44 @@ class WorldTraining:
                 self._say(torch.stack(sums), (now - said) / len(sums))
                 said, sums = time.monotonic(), []
             if self.rank == 0 and now - saved > 300:
-                self._save_and_check()
+                self._save()
                 saved = time.monotonic()
         if self.rank == 0:
-            self._save_and_check()
+            kept = WorldModel(self.config).to(self.device).eval()
+            kept.load_state_dict({name: value.float() for name, value in self._save().items()})
+            check(self.game, kept, self.autoencoder, self.device, self.args.small)
 
     def step(self) -> Tensor:
         """One update. Returns energy score, telemetry error and the number of passes, [3]."""
         if self.training.updates % self.args.refresh == 0:
-            with self._mixed():
+            with mixed(self.device):
                 self.bank.advance()
         progress = self.training.progress
         samples = 2 if progress > self.args.two_from else 1
         passes = random.choices(PASSES, PASS_WEIGHTS)[0] if progress > self.args.own_from else 0
         clips = self.bank.sample(self.args.rows // samples, self.args.steps).repeated(samples)
         level = self.batches.levels(len(clips.latents) // samples).repeat(samples)
-        with self._mixed():
-            latents, told = own_past(self.compiled, self.batches, clips, level, passes)
-            given = self.batches.noisy(latents, level)
-            told = told + 0.05 * torch.randn_like(told)
+        latents, told = self.own_past(clips, level, passes)
+        losses = self.learn(latents, told, level, *vars(clips).values(), samples=samples)
+        self.training.apply()
+        return torch.cat((losses, losses.new_full((1,), float(passes))))
+
+    def _learn(self, latents: Tensor, told: Tensor, level: Tensor, *parts: Tensor, samples: int) -> Tensor:
+        """Gradients of one batch. Returns energy score and telemetry error, [2]."""
+        clips, true = Clips(*parts), self.args.rows // samples
+        given = self.batches.noisy(latents, level)
+        told = told + 0.05 * torch.randn_like(told)
+        with mixed(self.device):
             made, read = self.compiled(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
-        true = self.args.rows // samples
         score = energy_score(
-            made.unflatten(0, (samples, true)), clips.latents[:true, 2:], clips.weights[:true, 2:]
+            made.unflatten(0, (samples, true)),
+            clips.latents[:true, 2:],
+            clips.weights[:true, 2:],
+            self.metric,
         )
         telemetry = (read - clips.telemetry[:, 2:]).square().clamp(max=4).mean()
-        (score + TELEMETRY_WEIGHT * telemetry).backward()
-        self.training.apply()
-        return torch.stack((score.detach(), telemetry.detach(), score.new_tensor(float(passes))))
-
-    def _mixed(self) -> torch.autocast:
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda")
+        self.training.backward(score + TELEMETRY_WEIGHT * telemetry)
+        return torch.stack((score.detach(), telemetry.detach()))
 
     def _say(self, sums: Tensor, seconds: float) -> None:
         score, telemetry, passes = sums.mean(0).tolist()
@@ -186,17 +225,15 @@ class WorldTraining:
         if score != score:
             raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
 
-    def _save_and_check(self) -> None:
-        """The averaged weights in two files, each below 16 MiB, and their figures on held-out seeds."""
+    def _save(self) -> dict[str, Tensor]:
+        """The averaged weights, to two files, each below 16 MiB."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = self.training.averaged()
         names = sorted(state, key=lambda name: -state[name].numel())
         for half in (0, 1):
             path = self.out / f"{self.game}-world-{half}.safetensors"
             save_file({name: state[name] for name in names[half::2]}, path)
-        kept = WorldModel(self.config).to(self.device).eval()
-        kept.load_state_dict({name: value.float() for name, value in state.items()})
-        check(self.game, kept, self.autoencoder, self.device, self.args.small)
+        return state
 
 
 def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
@@ -210,7 +247,7 @@ def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
 def check(game: str, model: WorldModel, autoencoder: Autoencoder, device: str, small: bool) -> None:
     """Held-out seeds, stride 4, no mixed precision: PSNR of the next step and of rollouts beside hold and
     beside the autoencoder's ceiling, and sharpness."""
-    worlds, context, wanted = (4, 4, (1, 3)) if small else (32, 16, (1, 4, 15, 45))
+    worlds, context, wanted = (4, 4, (1, 3)) if small else (32, 16, (1, 4, 15))
     bank, pictures = true_steps(game, autoencoder, worlds, context + max(wanted) + 2, device)
     clips = Clips(bank.latents.float(), bank.buttons, bank.strides.float(), bank.telemetry, bank.weights)
     made = rollout(model, clips, context, max(wanted), device)
@@ -269,9 +306,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--muon-lr", type=float, default=2e-3)
-    parser.add_argument("--rows", type=int, default=24, help="rows of a batch: clips, or half as many, twice")
-    parser.add_argument("--steps", type=int, default=28, help="steps in a clip")
-    parser.add_argument("--refresh", type=int, default=32, help="updates between steps of the simulation")
+    parser.add_argument("--rows", type=int, default=12, help="rows of a batch: clips, or half as many, twice")
+    parser.add_argument("--steps", type=int, default=24, help="steps in a clip")
+    parser.add_argument("--refresh", type=int, default=48, help="updates between steps of the simulation")
     parser.add_argument("--two-from", type=float, default=0.35, help="share of the time with one sample")
     parser.add_argument("--own-from", type=float, default=0.45, help="share of the time with a true past")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")

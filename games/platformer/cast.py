@@ -21,6 +21,7 @@ from games.platformer.units import (
     TILE,
     VIEW_H,
 )  # fmt: skip
+from games.select import either
 from games.sprites import Atlas, Placements, join, place
 
 PLAYER, ENEMY, COINS, PLATFORM = (1 + SPEC.masks.index(m) for m in ("player", "enemy", "coin", "platform"))
@@ -60,7 +61,7 @@ class Stage:
         """Sprites of one canvas size, their canvas' left and bottom edges at world pixels [B, N]."""
         x = (left - self.camera_x).expand(there.shape)
         y = VIEW_H - (bottom - self.camera_y) - size[1]
-        width = torch.where(there, float(size[0]), 0.0)
+        width = either(there, float(size[0]), 0.0)
         height = torch.full((), float(size[1]), device=x.device)
         return place(sprite, x, y, width, height, klass=_filled(klass, x), flip=flip, opacity=height / height)
 
@@ -112,8 +113,8 @@ def _enemies(stage: Stage, level: Level, state: State) -> Placements:
     bottom, kind = stage.seen(level.enemy[..., 2]), stage.seen(level.enemy[..., 3])
     age = stage.seen(state.enemy)
     step = left // 14 % 2
-    sprite = torch.where(kind == 2, stage.sprite("spiked_0", step), stage.sprite("walker_0", step))
-    sprite = torch.where(age > 0, stage.sprite("squashed"), sprite)
+    sprite = either(kind == 2, stage.sprite("spiked_0", step), stage.sprite("walker_0", step))
+    sprite = either(age > 0, stage.sprite("squashed"), sprite)
     there = (kind > 0) & (age < SQUASH_FRAMES)
     inset = (ENEMY_CANVAS[0] - ENEMY_W) // 2
     return stage.put(sprite, left - inset, bottom - MARGIN, ENEMY_CANVAS, there, ENEMY, flip=facing < 0)
@@ -127,12 +128,12 @@ def _hero(stage: Stage, state: State) -> Placements:
     first = stage.names["0/idle_0"]
     number = {n: stage.names[f"0/{n}"] - first for n in ("run_0", "rise", "fall", "stomp", "dead", "cheer")}
     run = number["run_0"] + x // 22 % 4
-    pose = torch.where(state.vx.abs() > SUB // 2, run, state.time // 36 % 2)
-    air = torch.where(state.vy > 0, number["rise"], number["fall"])
-    pose = torch.where(state.grounded == 1, pose, air)
-    pose = torch.where(state.stomp > 0, number["stomp"], pose)
-    pose = torch.where((state.mode == CHEER) & (state.grounded == 1), number["cheer"], pose)
-    pose = torch.where(state.mode == DEAD, number["dead"], pose)[:, None]
+    pose = either(state.vx.abs() > SUB // 2, run, state.time // 36 % 2)
+    air = either(state.vy > 0, number["rise"], number["fall"])
+    pose = either(state.grounded == 1, pose, air)
+    pose = either(state.stomp > 0, number["stomp"], pose)
+    pose = either((state.mode == CHEER) & (state.grounded == 1), number["cheer"], pose)
+    pose = either(state.mode == DEAD, number["dead"], pose)[:, None]
     there = torch.ones_like(pose) > 0
     sprite = stage.sprite("idle_0", pose)
     return stage.put(sprite, left[:, None], feet[:, None] - MARGIN, HERO_CANVAS, there, PLAYER,

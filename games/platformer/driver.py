@@ -16,6 +16,7 @@ from games.platformer.senses import Ahead, look_ahead
 from games.platformer.spec import Buttons
 from games.platformer.state import State
 from games.platformer.units import COIN, HERO_W, SUB, TILE
+from games.select import either
 
 if TYPE_CHECKING:
     from games.platformer.world import World
@@ -49,13 +50,13 @@ def skilled_wish(state: State, ahead: Ahead, timing: Tensor) -> Wish:
     landing_up = (ahead.wall <= ahead.gap + ahead.gap_width + TILE) & (ahead.wall_height > 0)
     # A tapped jump lasts 21 frames, each frame of holding adds about two.
     flight = (ahead.gap + ahead.gap_width + 28) * 60 // speed.clamp(min=150)
-    width = torch.where(gap, (flight - 21) * 3 // 5 + 2, 0)
-    reach = torch.where(gap, 4 + ahead.gap_width * 4 // TILE, 0)
-    climb = torch.where(wall | (gap & landing_up), 6 + ahead.wall_height * 7 // TILE + reach, 0)
-    hop = torch.where(enemy, torch.where(ahead.enemy_spiked, 18, 4), 0)
+    width = either(gap, (flight - 21) * 3 // 5 + 2, 0)
+    reach = either(gap, 4 + ahead.gap_width * 4 // TILE, 0)
+    climb = either(wall | (gap & landing_up), 6 + ahead.wall_height * 7 // TILE + reach, 0)
+    hop = either(enemy, either(ahead.enemy_spiked, 18, 4), 0)
     hold = torch.maximum(torch.maximum(width, climb), hop).clamp(2, FULL_HOLD)
     brake = (state.grounded == 0) & _falls_short(state, ahead)
-    return Wish(torch.where(brake, -state.vx.sign(), state.facing), gap | wall | enemy, hold)
+    return Wish(either(brake, -state.vx.sign(), state.facing), gap | wall | enemy, hold)
 
 
 def _falls_short(state: State, ahead: Ahead) -> Tensor:
@@ -102,15 +103,15 @@ class Drivers:
         ahead = look_ahead(world.level, state)
         wish = self._styled(world, ahead)
         free = (self._hold <= 0) & (state.held == 0) & (state.coyote > 0)
-        self._hold = torch.where(wish.jump & free, wish.hold, self._hold)
+        self._hold = either(wish.jump & free, wish.hold, self._hold)
         pressed = (self._hold > 0).long()
         self._hold = (self._hold - 1).clamp(min=0)
         self._frame = self._frame + 1
-        direction = torch.where(wish.direction > 0, int(Buttons.RIGHT), 0)
-        direction = torch.where(wish.direction < 0, int(Buttons.LEFT), direction)
+        direction = either(wish.direction > 0, int(Buttons.RIGHT), 0)
+        direction = either(wish.direction < 0, int(Buttons.LEFT), direction)
         buttons = direction + pressed * int(Buttons.JUMP)
         random = self._dice(9, self._frame // 7)
-        return torch.where(self._is("masher"), (random & 7) | ((random >> 8) & 2), buttons)
+        return either(self._is("masher"), (random & 7) | ((random >> 8) & 2), buttons)
 
     def _dice(self, purpose: int, counter: Tensor) -> Tensor:
         """32 bits of this driver for a purpose and a counter [B]."""
@@ -122,21 +123,21 @@ class Drivers:
     def _choose_style(self) -> None:
         due = self._frame >= self._until
         self._epoch = self._epoch + due.long()
-        self._until = torch.where(due, self._frame + 240 + self._dice(1, self._epoch) % 660, self._until)
+        self._until = either(due, self._frame + 240 + self._dice(1, self._epoch) % 660, self._until)
         if self._fixed is not None:
             self.style = torch.full_like(self.style, self._fixed)
             return
         draw = self._dice(2, self._epoch) % self._bounds[-1]
-        self.style = torch.where(due, torch.searchsorted(self._bounds, draw, right=True), self.style)
+        self.style = either(due, torch.searchsorted(self._bounds, draw, right=True), self.style)
 
     def _styled(self, world: World, ahead: Ahead) -> Wish:
         """The skilled player's wish, changed by each driver's style."""
         state, beat = world.state, self._frame // 40
         mood = self._dice(3, beat)
         # Sloppy: take-offs up to half a tile late or a tile early, and short presses now and then.
-        timing = torch.where(self._is("sloppy"), (mood >> 4) % 70 - 22, 0)
+        timing = either(self._is("sloppy"), (mood >> 4) % 70 - 22, 0)
         wish = skilled_wish(state, ahead, timing)
-        hold = torch.where(self._is("sloppy") & (mood % 5 == 0), wish.hold // 2 + 2, wish.hold)
+        hold = either(self._is("sloppy") & (mood % 5 == 0), wish.hold // 2 + 2, wish.hold)
         jump = wish.jump
         skips = self._is("pit_diver") & (ahead.gap <= 10)
         skips |= self._is("enemy_toucher") & (ahead.enemy < 3 * TILE)
@@ -144,7 +145,7 @@ class Drivers:
         skips |= self._is("sloppy") & (mood % 11 == 0)
         jump = jump & ~skips
         hops = self._is("jumper") | (self._is("explorer") & (mood % 3 == 0)) | self._coin_above(world, mood)
-        hold = torch.where(hops & ~jump, 6 + (mood >> 9) % 20, hold)
+        hold = either(hops & ~jump, 6 + (mood >> 9) % 20, hold)
         return Wish(self._heading(state, ahead, wish, mood), jump | hops, hold)
 
     def _coin_above(self, world: World, mood: Tensor) -> Tensor:
@@ -161,10 +162,10 @@ class Drivers:
         """Direction after style: most run right, some back and forth, some stand."""
         slow = self._dice(4, self._frame // 110)
         right = torch.ones_like(state.x)
-        goal = torch.where(self._is("explorer"), torch.where(slow % 8 < 3, -1, 1), right)
-        goal = torch.where(self._is("back_runner"), torch.where(slow % 8 < 6, -1, 1), goal)
-        goal = torch.where(self._is("idle"), torch.where(mood % 9 == 0, (mood >> 8) % 3 - 1, 0), goal)
+        goal = either(self._is("explorer"), either(slow % 8 < 3, -1, 1), right)
+        goal = either(self._is("back_runner"), either(slow % 8 < 6, -1, 1), goal)
+        goal = either(self._is("idle"), either(mood % 9 == 0, (mood >> 8) % 3 - 1, 0), goal)
         pauses = self._is("sloppy") & (mood % 17 == 3)
-        goal = torch.where(pauses, 0, goal)
+        goal = either(pauses, 0, goal)
         braking = (wish.direction != state.facing) & ~self._is("pit_diver")
-        return torch.where(braking & (goal == state.facing), wish.direction, goal)
+        return either(braking & (goal == state.facing), wish.direction, goal)

@@ -24,6 +24,7 @@ from games.platformer.units import (
     SUB,
     TILE,
 )  # fmt: skip
+from games.select import either
 
 FLAG_COLUMN = 7
 """Column of the goal flag's pole inside the last section."""
@@ -61,7 +62,7 @@ class Level:
         mixed = []
         for f in fields(self):
             mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            mixed.append(torch.where(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine))
+            mixed.append(either(where.view(-1, *[1] * (mine.dim() - 1)), theirs, mine))
         return Level(*mixed)
 
 
@@ -122,9 +123,9 @@ def _plan(seeds: Tensor, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ids = kind * sec.VARIANTS + hash_bits(_draw(key, 3)[:, None], slot) % sec.VARIANTS
     ids[:, 0] = sec.START
     last = slots[:, None] - 1
-    ids = torch.where(slot >= last, sec.GOAL, ids)
+    ids = either(slot >= last, sec.GOAL, ids)
     base = 2 + hash_bits(_draw(key, 4)[:, None], slot) % 3
-    base = torch.where(slot > last, base.gather(1, last), base)
+    base = either(slot > last, base.gather(1, last), base)
     return slots, ids, base
 
 
@@ -142,8 +143,8 @@ def _surface(tiles: Tensor) -> Tensor:
     ground = (tiles == sec.SOLID).long().cumprod(1).sum(1)
     height = torch.arange(1, ROWS + 1, device=tiles.device)[:, None]
     ledge = ((tiles == sec.LEDGE) * height).amax(1)
-    top = torch.where(ground > 0, ground, ledge)
-    return torch.where(top > 0, top * TILE, -1)
+    top = either(ground > 0, ground, ledge)
+    return either(top > 0, top * TILE, -1)
 
 
 def make_level(seeds: Tensor, number: Tensor) -> Level:
@@ -176,7 +177,7 @@ def enemies_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
     span = ((right - left) * SUB).clamp(min=1)
     way = (time[:, None] * speed + left * 977) % (2 * span)
     ahead = way < span
-    return left + torch.where(ahead, way, 2 * span - way) // SUB, torch.where(ahead, 1, -1)
+    return left + either(ahead, way, 2 * span - way) // SUB, either(ahead, 1, -1)
 
 
 def platforms_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
@@ -186,10 +187,10 @@ def platforms_at(level: Level, time: Tensor) -> tuple[Tensor, Tensor]:
     rest = 20 * p[..., 4]
     period = 2 * (span + 2 * rest)
     way = (time[:, None] * p[..., 4] + p[..., 0] * 977) % period.clamp(min=1)
-    way = torch.where(way < period // 2, way, period - way) - rest
+    way = either(way < period // 2, way, period - way) - rest
     way = torch.minimum(way.clamp(min=0), span) // SUB
-    left = p[..., 0] + torch.where(p[..., 2] > 0, way, 0)
-    return left, p[..., 1] + torch.where(p[..., 3] > 0, way, 0)
+    left = p[..., 0] + either(p[..., 2] > 0, way, 0)
+    return left, p[..., 1] + either(p[..., 3] > 0, way, 0)
 
 
 def flag_left(level: Level) -> Tensor:

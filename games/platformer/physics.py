@@ -15,6 +15,7 @@ from games.platformer.sections import LEDGE, SOLID
 from games.platformer.spec import Buttons
 from games.platformer.state import CHEER, DEAD, NOBODY, PLAY, State, camera_goal_x, camera_goal_y
 from games.platformer.units import COLUMNS, ROWS, SUB, TILE
+from games.select import either
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Input:
 
 def read_buttons(state: State, buttons: Tensor) -> Input:
     """Buttons count only while the hero is in play."""
-    buttons = torch.where(state.mode == PLAY, buttons, 0)
+    buttons = either(state.mode == PLAY, buttons, 0)
     jump = (buttons // Buttons.JUMP) & 1
     direction = ((buttons // Buttons.RIGHT) & 1) - (buttons & 1)
     return Input(direction, jump, jump * (1 - state.held))
@@ -38,40 +39,40 @@ def tile_at(level: Level, x: Tensor, y: Tensor) -> Tensor:
     """Tile kinds at pixels x, y [B, K]; empty above and below the level."""
     row, column = y // TILE, (x // TILE).clamp(0, COLUMNS - 1)
     kind = level.tiles.gather(1, row.clamp(0, ROWS - 1) * COLUMNS + column)
-    return torch.where((row >= 0) & (row < ROWS), kind, 0)
+    return either((row >= 0) & (row < ROWS), kind, 0)
 
 
 def run(state: State, move: Input) -> State:
     """Acceleration, friction and facing."""
     ground = state.grounded == 1
     turning = move.direction * state.vx < 0
-    gain = torch.where(ground, u.ACCEL, u.AIR_ACCEL) + torch.where(turning, u.FRICTION, 0)
-    slow = torch.where(ground, u.FRICTION, u.AIR_FRICTION)
+    gain = either(ground, u.ACCEL, u.AIR_ACCEL) + either(turning, u.FRICTION, 0)
+    slow = either(ground, u.FRICTION, u.AIR_FRICTION)
     coasting = state.vx.sign() * (state.vx.abs() - slow).clamp(min=0)
     driven = (state.vx + move.direction * gain).clamp(-u.RUN, u.RUN)
     return changed(
         state,
-        vx=torch.where(move.direction == 0, coasting, driven),
-        facing=torch.where(move.direction == 0, state.facing, move.direction),
+        vx=either(move.direction == 0, coasting, driven),
+        facing=either(move.direction == 0, state.facing, move.direction),
     )
 
 
 def jump(state: State, move: Input) -> State:
     """Starts, cuts and lets fall: coyote time, jump buffer, variable height."""
-    buffer = torch.where(move.pressed == 1, u.BUFFER, (state.buffer - 1).clamp(min=0))
+    buffer = either(move.pressed == 1, u.BUFFER, (state.buffer - 1).clamp(min=0))
     leaps = (buffer > 0) & (state.coyote > 0) & (state.mode == PLAY)
-    vy = torch.where(leaps, u.JUMP, state.vy)
-    cuttable = torch.where(leaps, 1, state.cuttable) * (vy > 0)
+    vy = either(leaps, u.JUMP, state.vy)
+    cuttable = either(leaps, 1, state.cuttable) * (vy > 0)
     cut = (cuttable == 1) & (move.jump == 0) & (state.mode == PLAY)
-    vy = torch.where(cut, vy.clamp(max=u.JUMP_CUT), vy)
-    vy = vy - torch.where(vy > 0, u.GRAVITY, u.FALL_GRAVITY)
+    vy = either(cut, vy.clamp(max=u.JUMP_CUT), vy)
+    vy = vy - either(vy > 0, u.GRAVITY, u.FALL_GRAVITY)
     return changed(
         state,
         vy=vy.clamp(min=-u.MAX_FALL),
         cuttable=cuttable,
-        buffer=torch.where(leaps, 0, buffer),
-        coyote=torch.where(leaps, 0, state.coyote),
-        ride=torch.where(leaps, NOBODY, state.ride),
+        buffer=either(leaps, 0, buffer),
+        coyote=either(leaps, 0, state.coyote),
+        ride=either(leaps, NOBODY, state.ride),
         held=move.jump,
     )
 
@@ -81,14 +82,14 @@ def move_x(state: State, level: Level, carried: Tensor) -> State:
     way = state.vx + carried * SUB
     x = state.x + way
     right = way > 0
-    edge = x // SUB + torch.where(right, u.HERO_W - 1, 0)
+    edge = x // SUB + either(right, u.HERO_W - 1, 0)
     heights = torch.arange(3, device=x.device) * (u.HERO_H - 1) // 2
     hit = (tile_at(level, edge[:, None].expand(-1, 3), state.y[:, None] // SUB + heights) == SOLID).any(1)
     column = edge // TILE
-    stop = torch.where(right, column * TILE - u.HERO_W, (column + 1) * TILE) * SUB
-    x = torch.where(hit, stop, x)
+    stop = either(right, column * TILE - u.HERO_W, (column + 1) * TILE) * SUB
+    x = either(hit, stop, x)
     free = torch.minimum(x.clamp(min=0), (level.length * TILE - u.HERO_W) * SUB)
-    return changed(state, x=free, vx=torch.where(hit | (free != x), 0, state.vx))
+    return changed(state, x=free, vx=either(hit | (free != x), 0, state.vx))
 
 
 def move_y(state: State, level: Level, platforms: tuple[Tensor, Tensor, Tensor]) -> State:
@@ -100,31 +101,31 @@ def move_y(state: State, level: Level, platforms: tuple[Tensor, Tensor, Tensor])
     y = state.y + state.vy
     sides = state.x[:, None] // SUB + torch.arange(2, device=y.device) * (u.HERO_W - 1)
     falling = state.vy <= 0
-    probe = torch.where(falling, y // SUB, y // SUB + u.HERO_H - 1)
+    probe = either(falling, y // SUB, y // SUB + u.HERO_H - 1)
     kind = tile_at(level, sides, probe[:, None].expand(-1, 2))
     row = probe // TILE
     over = state.y >= (row + 1) * TILE * SUB
     floor = falling & ((kind == SOLID) | ((kind == LEDGE) & over[:, None])).any(1)
     bump = ~falling & (kind == SOLID).any(1)
-    ground = torch.where(floor, (row + 1) * TILE * SUB, -(1 << 40))
+    ground = either(floor, (row + 1) * TILE * SUB, -(1 << 40))
 
     x = state.x[:, None] // SUB
     lands = (
         (level.platform[..., 5] == 1) & (x + u.HERO_W > left) & (x < left + u.PLATFORM_W) & falling[:, None]
     )
     lands &= (state.y[:, None] >= torch.minimum(top, before) * SUB) & (y[:, None] <= top * SUB)
-    deck, index = torch.where(lands, top * SUB, -(1 << 40)).max(1)
+    deck, index = either(lands, top * SUB, -(1 << 40)).max(1)
     rides = lands.any(1) & (deck >= ground)
 
     stands = floor | rides
-    y = torch.where(stands, torch.maximum(ground, deck), torch.where(bump, (row * TILE - u.HERO_H) * SUB, y))
+    y = either(stands, torch.maximum(ground, deck), either(bump, (row * TILE - u.HERO_H) * SUB, y))
     return changed(
         state,
         y=y,
-        vy=torch.where(stands | bump, 0, state.vy),
+        vy=either(stands | bump, 0, state.vy),
         grounded=stands.long(),
-        ride=torch.where(rides, index, NOBODY),
-        coyote=torch.where(stands, u.COYOTE, (state.coyote - 1).clamp(min=0)),
+        ride=either(rides, index, NOBODY),
+        coyote=either(stands, u.COYOTE, (state.coyote - 1).clamp(min=0)),
     )
 
 
@@ -134,8 +135,8 @@ def collect(state: State, level: Level) -> State:
     left, bottom, present = level.coin.unbind(-1)
     touch = (x < left + u.COIN) & (x + u.HERO_W > left) & (y < bottom + u.COIN) & (y + u.HERO_H > bottom)
     taken = touch & (present == 1) & (state.coin == 0) & (state.mode == PLAY)[:, None]
-    going = torch.where(state.coin > 0, (state.coin + 1).clamp(max=u.POP_FRAMES), 0)
-    return changed(state, coin=torch.where(taken, 1, going), coins=state.coins + taken.sum(1))
+    going = either(state.coin > 0, (state.coin + 1).clamp(max=u.POP_FRAMES), 0)
+    return changed(state, coin=either(taken, 1, going), coins=state.coins + taken.sum(1))
 
 
 def meet_enemies(state: State, level: Level, move: Input) -> State:
@@ -149,15 +150,15 @@ def meet_enemies(state: State, level: Level, move: Input) -> State:
     stomped = touch & (kind == 1) & (state.vy < 0)[:, None] & (y >= bottom + u.ENEMY_H // 3)
     bounces = stomped.any(1)
     hurt = touch.any(1) & ~bounces
-    high = torch.where(move.jump == 1, u.BOUNCE_HIGH, u.BOUNCE)
-    squash = torch.where(state.enemy > 0, (state.enemy + 1).clamp(max=u.SQUASH_FRAMES), stomped.long())
+    high = either(move.jump == 1, u.BOUNCE_HIGH, u.BOUNCE)
+    squash = either(state.enemy > 0, (state.enemy + 1).clamp(max=u.SQUASH_FRAMES), stomped.long())
     state = changed(
         state,
         enemy=squash,
-        vy=torch.where(bounces, high, state.vy),
-        stomp=torch.where(bounces, u.STOMP_FRAMES, (state.stomp - 1).clamp(min=0)),
-        cuttable=torch.where(bounces, 0, state.cuttable),
-        coyote=torch.where(bounces, 0, state.coyote),
+        vy=either(bounces, high, state.vy),
+        stomp=either(bounces, u.STOMP_FRAMES, (state.stomp - 1).clamp(min=0)),
+        cuttable=either(bounces, 0, state.cuttable),
+        coyote=either(bounces, 0, state.coyote),
     )
     return _die(state, hurt, leap=True)
 
@@ -166,12 +167,12 @@ def _die(state: State, where: Tensor, leap: bool) -> State:
     """Costs a life and begins the death animation; `leap` throws the hero up once."""
     return changed(
         state,
-        mode=torch.where(where, DEAD, state.mode),
-        timer=torch.where(where, 0, state.timer),
+        mode=either(where, DEAD, state.mode),
+        timer=either(where, 0, state.timer),
         lives=state.lives - where.long(),
-        vx=torch.where(where, 0, state.vx),
-        vy=torch.where(where, 10 * SUB, state.vy) if leap else state.vy,
-        grounded=torch.where(where, 0, state.grounded),
+        vx=either(where, 0, state.vx),
+        vy=either(where, 10 * SUB, state.vy) if leap else state.vy,
+        grounded=either(where, 0, state.grounded),
     )
 
 
@@ -186,28 +187,28 @@ def fall_and_finish(state: State, level: Level) -> State:
     safe = playing & (state.grounded == 1)
     return changed(
         state,
-        mode=torch.where(at_flag, CHEER, state.mode),
-        timer=torch.where(at_flag, 0, state.timer),
-        checkpoint=torch.where(safe, torch.maximum(state.checkpoint, reached), state.checkpoint),
+        mode=either(at_flag, CHEER, state.mode),
+        timer=either(at_flag, 0, state.timer),
+        checkpoint=either(safe, torch.maximum(state.checkpoint, reached), state.checkpoint),
     )
 
 
 def follow(state: State, level: Level) -> State:
     """The camera: leads by two tiles in the running direction, follows upwards only as needed."""
     towards = (state.vx.abs() > 2 * SUB) * state.facing * 2 * TILE
-    drift = torch.where(towards == 0, 0, (towards - state.lead).clamp(-3, 3))
+    drift = either(towards == 0, 0, (towards - state.lead).clamp(-3, 3))
     lead = state.lead + drift
     view_y = state.camera_y // SUB
     feet = state.y // SUB
-    goal = torch.where(state.grounded == 1, camera_goal_y(state.y), view_y)
+    goal = either(state.grounded == 1, camera_goal_y(state.y), view_y)
     goal = torch.maximum(goal, feet + u.HERO_H + TILE // 2 - u.VIEW_H).clamp(0, (ROWS - 10) * TILE)
     camera_y = state.camera_y + (goal * SUB - state.camera_y) // 14
     alive = state.mode != DEAD
     return changed(
         state,
         lead=lead,
-        camera_x=torch.where(alive, camera_goal_x(state.x, lead, level), state.camera_x),
-        camera_y=torch.where(alive, camera_y, state.camera_y),
+        camera_x=either(alive, camera_goal_x(state.x, lead, level), state.camera_x),
+        camera_y=either(alive, camera_y, state.camera_y),
     )
 
 
@@ -219,10 +220,10 @@ def advance(state: State, level: Level, buttons: Tensor) -> State:
     now, top = platforms_at(level, state.time)
     riding = (state.ride >= 0) & (state.mode != DEAD)
     under = state.ride.clamp(min=0)[:, None]
-    carried = torch.where(riding, (now - left).gather(1, under)[:, 0], 0)
+    carried = either(riding, (now - left).gather(1, under)[:, 0], 0)
     deck = top.gather(1, under)[:, 0] * SUB
 
-    start = changed(state, y=torch.where(riding, deck, state.y))
+    start = changed(state, y=either(riding, deck, state.y))
     moved = jump(run(start, move), move)
     moved = move_y(move_x(moved, level, carried), level, (now, top, before))
     falling = changed(state, y=state.y + state.vy, vy=state.vy - u.FALL_GRAVITY, grounded=state.grounded * 0)

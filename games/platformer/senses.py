@@ -17,6 +17,7 @@ from games.platformer.units import (
     SUB,
     TILE,
 )  # fmt: skip
+from games.select import either
 
 GRAIN = 6
 """Pixels between two looks at the ground ahead; a divisor of TILE, so edges of tiles come out exactly."""
@@ -42,27 +43,25 @@ class Ahead:
 def _first(mask: Tensor) -> tuple[Tensor, Tensor]:
     """Index of the first True along dim 1 (its length if none), and whether there is one."""
     there = mask.any(1)
-    return torch.where(there, mask.long().argmax(1), mask.shape[1]), there
+    return either(there, mask.long().argmax(1), mask.shape[1]), there
 
 
 def look_ahead(level: Level, state: State) -> Ahead:
     """Looks in the facing direction; moving platforms count as ground where they are now."""
     right = (state.facing > 0)[:, None]
     x, feet = state.x[:, None] // SUB, state.y[:, None] // SUB
-    front = torch.where(right, x + HERO_W, x)
+    front = either(right, x + HERO_W, x)
     index = torch.arange(REACH // GRAIN + 1, device=x.device)[None]
-    edge = torch.where(
-        right, front // GRAIN * GRAIN + index * GRAIN, -(-front // GRAIN) * GRAIN - index * GRAIN
-    )
-    spot = edge + torch.where(right, GRAIN // 2, -GRAIN // 2)
+    edge = either(right, front // GRAIN * GRAIN + index * GRAIN, -(-front // GRAIN) * GRAIN - index * GRAIN)
+    spot = edge + either(right, GRAIN // 2, -GRAIN // 2)
     surface = level.surface.gather(1, (spot // TILE).clamp(0, COLUMNS - 1))
     left, top = platforms_at(level, state.time)
     over = (spot[:, None] >= left[..., None]) & (spot[:, None] < left[..., None] + PLATFORM_W)
     over &= (level.platform[..., 5] == 1)[..., None]
-    surface = torch.maximum(surface, torch.where(over, top[..., None], -1).amax(1))
+    surface = torch.maximum(surface, either(over, top[..., None], -1).amax(1))
     stand = (surface >= 0) & (surface <= feet + CLIMB)
 
-    distance = torch.where(right, edge - front, front - edge).clamp(min=0)
+    distance = either(right, edge - front, front - edge).clamp(min=0)
     void = surface < 0
     first, gap = _first(void)
     after, _ = _first((index > first[:, None]) & stand)
@@ -73,9 +72,9 @@ def look_ahead(level: Level, state: State) -> Ahead:
     enemy, enemy_height, spiked = _enemy_ahead(level, state, right, x, feet)
     return Ahead(
         gap=at(first),
-        gap_width=torch.where(gap, at(after) - at(first), 0),
+        gap_width=either(gap, at(after) - at(first), 0),
         wall=at(higher),
-        wall_height=torch.where(wall, rise, 0),
+        wall_height=either(wall, rise, 0),
         enemy=enemy,
         enemy_height=enemy_height,
         enemy_spiked=spiked,
@@ -89,14 +88,14 @@ def _enemy_ahead(
     """Distance to, height of and spikes of the nearest living enemy ahead within 5 tiles of height."""
     left, _ = enemies_at(level, state.time)
     bottom, kind = level.enemy[..., 2], level.enemy[..., 3]
-    distance = torch.where(right, left - x - HERO_W, x - left - ENEMY_W)
+    distance = either(right, left - x - HERO_W, x - left - ENEMY_W)
     seen = (kind > 0) & (state.enemy == 0) & (distance > -ENEMY_W) & ((bottom - feet).abs() <= 5 * TILE)
-    distance = torch.where(seen, distance.clamp(min=0), REACH).clamp(max=REACH)
+    distance = either(seen, distance.clamp(min=0), REACH).clamp(max=REACH)
     nearest, index = distance.min(1)
     there = nearest < REACH
     height = (bottom - feet).gather(1, index[:, None])[:, 0]
     spiked = kind.gather(1, index[:, None])[:, 0] == 2
-    return nearest, torch.where(there, height, 0), there & spiked
+    return nearest, either(there, height, 0), there & spiked
 
 
 def telemetry(level: Level, state: State) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from games.platformer.sections import LEDGE, SOLID
+from games.select import either
 
 PATTERN_W, PATTERN_H = 4, 2
 SOLID_0 = 1
@@ -40,11 +41,11 @@ def tile_art(kinds: Tensor, dice: Tensor) -> Tensor:
                {"up": (1, 0), "left": (0, -1), "right": (0, 1), "down": (-1, 0)}.items()}  # fmt: skip
     exposure = open_at["up"] + 2 * open_at["left"] + 4 * open_at["right"] + 8 * open_at["down"]
     place = row % PATTERN_H * PATTERN_W + column % PATTERN_W
-    art = torch.where(solid, SOLID_0 + exposure * (PATTERN_W * PATTERN_H) + place, 0)
+    art = either(solid, SOLID_0 + exposure * (PATTERN_W * PATTERN_H) + place, 0)
     ends = (~_shifted(ledge, 0, -1)).long() + 2 * (~_shifted(ledge, 0, 1)).long()
     pit = ~solid[:, :1] & (row < PIT_ROWS)
-    art = torch.where(ledge, LEDGE_0 + ends + torch.where(pit, 4 * (1 + row), 0), art)
-    art = torch.where(pit & (art == 0), PIT_0 + row, art)
+    art = either(ledge, LEDGE_0 + ends + either(pit, 4 * (1 + row), 0), art)
+    art = either(pit & (art == 0), PIT_0 + row, art)
     return _ornaments(art, solid, dice)
 
 
@@ -53,8 +54,8 @@ def _ornaments(art: Tensor, solid: Tensor, dice: Tensor) -> Tensor:
     small = DECOS - TALL
     wish = dice[:, None] % 19
     stands = (art == 0) & _shifted(solid, -1, 0)
-    art = torch.where(stands & (wish < small), DECO_0 + wish, art)
+    art = either(stands & (wish < small), DECO_0 + wish, art)
     tall = wish == small
-    art = torch.where(stands & tall, DECO_0 + small, art)
+    art = either(stands & tall, DECO_0 + small, art)
     upper = (art == 0) & tall & (_shifted(art, -1, 0) == DECO_0 + small)
-    return torch.where(upper, DECO_0 + small + 1, art)
+    return either(upper, DECO_0 + small + 1, art)

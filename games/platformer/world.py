@@ -17,6 +17,7 @@ from games.platformer.senses import telemetry
 from games.platformer.spec import SPEC
 from games.platformer.state import CHEER, DEAD, State, fresh, placed
 from games.platformer.units import CHEER_FRAMES, DEATH_FRAMES, START_LIVES
+from games.select import either
 
 __all__ = ["Drivers", "World"]
 
@@ -45,7 +46,7 @@ class World:
     def restart(self, where: Tensor, seeds: Tensor) -> None:
         """Begin the worlds `where` (bool [B]) anew with `seeds` (int64 [B])."""
         where = where.to(self.device)
-        self.seeds = torch.where(where, seeds.to(self.device), self.seeds)
+        self.seeds = either(where, seeds.to(self.device), self.seeds)
         self.level = self.level.replaced(where, make_level(self.seeds, torch.zeros_like(self.seeds)))
         self.state = self.state.replaced(where, fresh(self.level))
 
@@ -85,10 +86,10 @@ class World:
         s = self.state
         return changed(
             s,
-            number=torch.where(over, 0, s.number + 1),
-            lives=torch.where(over, START_LIVES, s.lives),
-            finished=torch.where(over, s.finished, s.finished + 1),
-            behind=torch.where(over, s.behind, s.behind + self.level.length),
+            number=either(over, 0, s.number + 1),
+            lives=either(over, START_LIVES, s.lives),
+            finished=either(over, s.finished, s.finished + 1),
+            behind=either(over, s.behind, s.behind + self.level.length),
             checkpoint=torch.zeros_like(s.checkpoint),
             time=torch.zeros_like(s.time),
             enemy=torch.zeros_like(s.enemy),

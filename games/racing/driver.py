@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from games.noise import hash_bits, uniform
+from games.noise import constants, hash_bits, uniform
 from games.racing.physics import GRIP_MS2, wrap_angle, wrap_gap
 from games.racing.spec import Buttons
 from games.racing.track import angle
+from games.select import either
 from games.spec import GameSpec
 
 _STYLE, _TIME, _NOISE, _MASH, _HABIT = 301, 302, 303, 304, 305
@@ -92,29 +93,29 @@ class Drivers:
         error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
         # Who faces the wrong way and does not want to, turns round; u-turners alternate every 7 s.
         swing = (((c.frame + hash_bits(self.seeds, _HABIT, 0) % 420) // 420) % 2 == 1) & special["turn"]
-        sense = torch.where(swing, -1.0, 1.0)
+        sense = either(swing, -1.0, 1.0)
 
         wheel = self._wheel(c, track, error, sense, wobble, target, dodge)
         noise = uniform(self.seeds, _NOISE, c.frame // 18) - 0.5
         wheel = wheel + 2.0 * jitter * noise
-        wheel = torch.where(special["blind"] & ((c.frame // 90) % 3 == 0), 1.6 * noise, wheel)
+        wheel = either(special["blind"] & ((c.frame // 90) % 3 == 0), 1.6 * noise, wheel)
         short = wheel.clamp(-1.0, 1.0) - c.steer
         right, left = short > 0.09, short < -0.09
 
         want = torch.minimum(self._allowed(c, track, sense) * pace, top)
-        lost = (wrap_angle(error + torch.where(sense < 0, torch.pi, 0.0)).abs() > 1.2) & (c.speed.abs() > 0)
-        want = torch.where(lost, torch.minimum(want, torch.full_like(want, 9.0)), want)
+        lost = (wrap_angle(error + either(sense < 0, torch.pi, 0.0)).abs() > 1.2) & (c.speed.abs() > 0)
+        want = either(lost, torch.minimum(want, torch.full_like(want, 9.0)), want)
         throttle, brake = c.speed < want, c.speed > want + 2.5
         throttle, brake = self._pedals(c, special, throttle, brake)
         # Going backwards the wheel works the other way round.
         backwards = c.speed < -0.3
-        left, right = torch.where(backwards, right, left), torch.where(backwards, left, right)
+        left, right = either(backwards, right, left), either(backwards, left, right)
         return self._habitual(c, special, left, right, throttle, brake)
 
     def _wheel(self, c, track, error, sense, wobble, target, dodge) -> Tensor:  # type: ignore[no-untyped-def]
         """Wheel position -1..1 that brings the car to its line: pure pursuit of a point ahead."""
         half = track.half_width
-        side = torch.where(uniform(self.seeds, _HABIT, 1, c.frame // 900) < 0.5, -1.0, 1.0)
+        side = either(uniform(self.seeds, _HABIT, 1, c.frame // 900) < 0.5, -1.0, 1.0)
         seconds = c.frame.to(torch.float32) / 60.0
         wander = torch.sin(
             seconds * (0.7 + 0.9 * uniform(self.seeds, _HABIT, 2)) + 6.3 * uniform(self.seeds, _HABIT, 3)
@@ -122,30 +123,30 @@ class Drivers:
         reach = 6.0 + 0.55 * c.speed.abs()
         kappa = track.at(track.curvature, (c.s + sense * 0.8 * reach)[:, None])[:, 0]
         inside = (kappa * 55.0).clamp(-0.55, 0.55)  # cut towards the inside of the bend
-        aim = (target * side + wobble * wander + torch.where(target > 0.5, 0.0, inside)) * half
+        aim = (target * side + wobble * wander + either(target > 0.5, 0.0, inside)) * half
 
         # A rival in the way: pass on the freer side (or seek it, for those who do).
         gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
-        near = torch.where(gap > 0.0, gap, 1e3)
+        near = either(gap > 0.0, gap, 1e3)
         distance, i = near.min(1)
         rival = c.rival_lateral.gather(1, i[:, None])[:, 0]
-        pass_at = torch.where(rival > 0.1 * half, rival - 3.1, rival + 3.1)
+        pass_at = either(rival > 0.1 * half, rival - 3.1, rival + 3.1)
         busy = (distance < 10.0 + 0.9 * c.speed) & ((rival - aim).abs() < 2.7)
-        aim = torch.where(busy & (dodge > 0), aim + (pass_at - aim) * dodge, aim)
-        aim = torch.where((distance < 40.0) & (dodge < 0), rival, aim)
+        aim = either(busy & (dodge > 0), aim + (pass_at - aim) * dodge, aim)
+        aim = either((distance < 40.0) & (dodge < 0), rival, aim)
 
         x, y = track.point((c.s + sense * reach)[:, None], aim[:, None])
         bearing = wrap_angle(angle(x[:, 0] - c.x, y[:, 0] - c.y) - c.heading)
         far = torch.sqrt((x[:, 0] - c.x) ** 2 + (y[:, 0] - c.y) ** 2).clamp(min=3.0)
         bend = 2.0 * torch.sin(bearing) / far
-        bend = torch.where(bearing.abs() > 1.57, torch.sign(bearing) * 0.13, bend)
+        bend = either(bearing.abs() > 1.57, torch.sign(bearing) * 0.13, bend)
         most = torch.minimum(torch.full_like(bend, 0.13), GRIP_MS2 / (c.speed * c.speed + 25.0))
         return bend / most
 
     @staticmethod
     def _allowed(c, track, sense) -> Tensor:  # type: ignore[no-untyped-def]
         """Speed from which every bend within sight can still be reached slowly enough, m/s."""
-        ahead = torch.tensor([0.0, 6, 12, 18, 26, 34, 44, 56, 70, 86, 104], device=c.s.device)
+        ahead = constants((0.0, 6, 12, 18, 26, 34, 44, 56, 70, 86, 104), str(c.s.device))
         kappa = track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead).abs()
         bend = 0.66 * GRIP_MS2 / kappa.clamp(min=1e-3)
         return torch.sqrt(bend + 2.0 * 15.0 * (ahead - 6.0).clamp(min=0.0)).amin(1)
@@ -167,10 +168,10 @@ class Drivers:
         """Bits from keys; idlers and mashers press by the clock instead."""
         bits = torch.zeros_like(self.seeds)
         for key, button in zip((left, right, throttle, brake), Buttons):
-            bits = bits | torch.where(key, int(button), 0)
+            bits = bits | either(key, int(button), 0)
         random = hash_bits(self.seeds, _MASH, c.frame // (3 + hash_bits(self.seeds, _HABIT, 6) % 20))
         mash = (random & 7) | ((random >> 3) & (random >> 4) & 1) * int(Buttons.BRAKE)
-        tap = torch.where((c.frame % 75 < 7) & (random % 3 == 0), random & 15, 0)
-        stop = torch.where(c.speed > 0.5, int(Buttons.BRAKE), 0)  # an idler first comes to rest
-        bits = torch.where(special["mash"], mash, bits)
-        return torch.where(special["idle"], tap | stop, bits)
+        tap = either((c.frame % 75 < 7) & (random % 3 == 0), random & 15, 0)
+        stop = either(c.speed > 0.5, int(Buttons.BRAKE), 0)  # an idler first comes to rest
+        bits = either(special["mash"], mash, bits)
+        return either(special["idle"], tap | stop, bits)

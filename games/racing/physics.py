@@ -13,6 +13,7 @@ from torch import Tensor
 from games.noise import uniform
 from games.racing.spec import Buttons
 from games.racing.track import Track, angle
+from games.select import either
 
 DT = 1.0 / 60.0
 RIVALS = 4
@@ -70,7 +71,7 @@ def choose(where: Tensor, a: State, b: State) -> State:
     """a where `where` (bool [B]), b elsewhere."""
 
     def pick(x: Tensor, y: Tensor) -> Tensor:
-        return torch.where(where.view(-1, *[1] * (x.ndim - 1)), x, y)
+        return either(where.view(-1, *[1] * (x.ndim - 1)), x, y)
 
     return State(*(pick(getattr(a, f.name), getattr(b, f.name)) for f in fields(State)))
 
@@ -92,7 +93,7 @@ def start(seeds: Tensor, track: Track) -> State:
     x, y = track.point(zero[:, None], lateral[:, None])
     heading = track.heading(zero[:, None])[:, 0]
     i = torch.arange(RIVALS, device=seeds.device)
-    side = torch.where(i % 2 == 0, -0.42, 0.42) * track.half_width[:, None]
+    side = either(i % 2 == 0, -0.42, 0.42) * track.half_width[:, None]
     ahead = 9.0 + 13.0 * i + 3.0 * uniform(seeds[:, None], _RIVAL, 0, i)
     still = torch.zeros_like(ahead)
     whole = torch.zeros_like(seeds)
@@ -140,16 +141,16 @@ def _drive(c: State, buttons: Tensor, track: Track) -> State:
 
     left, right, throttle, brake = (held(b) for b in Buttons)
     wish = right - left
-    rate = torch.where(wish * c.steer < 0, 6.0, torch.where(wish == 0, 4.2, 3.0)) * DT
+    rate = either(wish * c.steer < 0, 6.0, either(wish == 0, 4.2, 3.0)) * DT
     steer = c.steer + (wish - c.steer).clamp(-rate, rate)
     off = (c.lateral.abs() > track.half_width).to(torch.float32)
 
     forward = c.speed >= 0.0
-    engine = throttle * torch.where(forward, 11.0 * (1.0 - c.speed / TOP_SPEED).clamp(min=0.0) + 0.6, 16.0)
+    engine = throttle * either(forward, 11.0 * (1.0 - c.speed / TOP_SPEED).clamp(min=0.0) + 0.6, 16.0)
     slow_enough = c.speed < 0.4
     reverse = brake * (1.0 - throttle) * slow_enough * 6.0 * (1.0 - c.speed / REVERSE_SPEED).clamp(min=0.0)
     friction = 0.5 + 0.006 * c.speed * c.speed.abs() * 0.1 + off * (0.6 + 0.42 * c.speed.abs())
-    friction = friction + brake * torch.where(slow_enough, 0.0, 21.0) + (1 - throttle) * 1.4
+    friction = friction + brake * either(slow_enough, 0.0, 21.0) + (1 - throttle) * 1.4
     speed = c.speed + (engine - reverse) * DT
     slowing = torch.minimum(friction * DT, speed.abs())
     speed = (speed - torch.sign(speed) * slowing).clamp(REVERSE_SPEED, TOP_SPEED)
@@ -183,28 +184,28 @@ def _rivals(c: State, track: Track, seeds: Tensor) -> State:
     bend = torch.stack([track.at(track.curvature, c.rival_s + d).abs() for d in (2.0, 12.0, 26.0)]).amax(0)
     wish = torch.minimum(own, torch.sqrt(9.0 / bend.clamp(min=1e-3)))
     gap = wrap_gap(c.rival_s - c.s[:, None], length)
-    wish = wish * torch.where(gap > 140.0, 0.6, 1.0)
+    wish = wish * either(gap > 140.0, 0.6, 1.0)
 
     # The car in front, in the same lane: keep its pace.
     ahead = wrap_gap(c.rival_s[:, None, :] - c.rival_s[:, :, None], length[:, :, None])
     beside = (c.rival_lateral[:, None, :] - c.rival_lateral[:, :, None]).abs()
     close = (ahead > 0.0) & (ahead < 14.0) & (beside < 2.4)
-    limit = torch.where(close, c.rival_speed[:, None, :] - (9.0 - ahead) * 0.6, 1e3).amin(2)
+    limit = either(close, c.rival_speed[:, None, :] - (9.0 - ahead) * 0.6, 1e3).amin(2)
     block = (gap < 0.0) & (gap > -13.0) & ((c.rival_lateral - c.lateral[:, None]).abs() < 2.3)
-    limit = torch.where(block, torch.minimum(limit, c.speed[:, None] - 0.5), limit)
+    limit = either(block, torch.minimum(limit, c.speed[:, None] - 0.5), limit)
     wish = torch.minimum(wish, limit).clamp(min=0.0)
     wish = wish * (c.frame[:, None] > 20 + 12 * i)  # they leave the line one after another
     speed = c.rival_speed + (wish - c.rival_speed).clamp(-14.0 * DT, 6.0 * DT)
 
     epoch = (c.frame[:, None] + 67 * i) // 270
     lane = (uniform(seeds[:, None], _LANE, i, epoch) * 3.0).floor() - 1.0
-    aim = torch.where(c.frame[:, None] < 240, c.rival_lateral, lane * 0.46 * half)
+    aim = either(c.frame[:, None] < 240, c.rival_lateral, lane * 0.46 * half)
     pull = ((aim - c.rival_lateral) * 1.1).clamp(-2.2, 2.2) * (speed * 0.12).clamp(max=1.0)
     drift = c.rival_drift + (pull - c.rival_drift) * (4.0 * DT)
     lateral = (c.rival_lateral + drift * DT).clamp(-0.9 * half, 0.9 * half)
     kappa = track.at(track.curvature, c.rival_s)
     s = c.rival_s + speed * DT / (1.0 - kappa * lateral)
-    s = torch.where(gap < -170.0, c.s[:, None] + 250.0 + 30.0 * i, s)  # out of sight both before and after
+    s = either(gap < -170.0, c.s[:, None] + 250.0 + 30.0 * i, s)  # out of sight both before and after
     return replace(
         c, rival_s=torch.remainder(s, length), rival_lateral=lateral, rival_speed=speed, rival_drift=drift
     )
@@ -229,10 +230,10 @@ def _collide(c: State, track: Track) -> State:
     lengthways = hit & (deep_s < 1.6 * deep_l)
     sideways = hit & ~lengthways
     # Lengthways: speeds along the road, with a little bounce; the rival is pushed as well.
-    toward, out = torch.where(ds < 0, -1.0, 1.0), torch.where(dl < 0, -1.0, 1.0)
+    toward, out = either(ds < 0, -1.0, 1.0), either(dl < 0, -1.0, 1.0)
     closing = (((c.speed * facing)[:, None] - c.rival_speed) * toward).clamp(min=0.0) * lengthways * toward
-    move = torch.where(lengthways, (deep_s + 0.02) * toward, 0.0)
-    shift = torch.where(sideways, (deep_l + 0.02) * out, 0.0)
+    move = either(lengthways, (deep_s + 0.02) * toward, 0.0)
+    shift = either(sideways, (deep_l + 0.02) * out, 0.0)
     scrape = _total(sideways * out)
     back, aside = 0.5 * _total(move), 0.5 * _total(shift)
     return replace(
@@ -241,7 +242,7 @@ def _collide(c: State, track: Track) -> State:
         y=c.y - back * ty + aside * tx,
         speed=(c.speed - 0.65 * _total(closing) * facing) * (1.0 - 0.015 * scrape.abs().clamp(max=1.0)),
         slip=c.slip - 1.6 * scrape.clamp(-1.0, 1.0) * facing,
-        bump=torch.where(hit.any(1), float(BUMP_FRAMES), c.bump),
+        bump=either(hit.any(1), float(BUMP_FRAMES), c.bump),
         rival_s=torch.remainder(c.rival_s + 0.5 * move, length),
         rival_lateral=c.rival_lateral + 0.5 * shift,
         rival_speed=(c.rival_speed + 0.65 * closing).clamp(0.0, 60.0),
@@ -268,7 +269,7 @@ def _bounds(c: State, track: Track) -> State:
     outward = (sin * ty - cos * tx) * side * torch.sign(c.speed)
     leaving = beyond * outward.clamp(min=0.0)
     # Nose towards the road's own direction that is nearer, faster the deeper.
-    along = torch.where(sin * tx + cos * ty >= 0, 1.0, -1.0)
+    along = either(sin * tx + cos * ty >= 0, 1.0, -1.0)
     error = wrap_angle(angle(tx * along, ty * along) - c.heading)
     turn = (error * 6.0).clamp(-2.2, 2.2) * leaving.clamp(max=1.0) * (c.speed.abs() * 0.25).clamp(max=1.0)
     speed = c.speed * (1.0 - (leaving * 2.5 * DT).clamp(max=0.5))
@@ -283,7 +284,7 @@ def _locate(c: State, track: Track) -> State:
     local = track.locate(c.x[:, None], c.y[:, None])
     s = torch.remainder(local.s[:, 0], track.length)
     moved = wrap_gap(s - c.s, track.length)
-    moved = torch.where(moved.abs() < 12.0, moved, 0.0)  # a jump across the infield is no driving
+    moved = either(moved.abs() < 12.0, moved, 0.0)  # a jump across the infield is no driving
     travelled = c.travelled + moved.to(torch.float64)
     lap = torch.maximum(c.lap, (travelled / track.length).floor().to(torch.float32))
     return replace(c, s=s, lateral=local.lateral[:, 0], travelled=travelled, lap=lap)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from games.noise import hash_bits, uniform
+from games.select import either
 
 SAMPLES = 1024
 """Centre-line samples per track, 0.9-2.5 m apart."""
@@ -89,7 +90,7 @@ class Track:
         r = torch.sqrt((k * along) ** 2 + (1.0 - k * right) ** 2)
         lateral = (2.0 * right - k * (along * along + right * right)) / (1.0 + r)
         beyond = (along.abs() - 8.0).clamp(min=0.0)  # outside the field: never a phantom road
-        lateral = lateral + torch.where(lateral < 0, -beyond, beyond)
+        lateral = lateral + either(lateral < 0, -beyond, beyond)
         spacing = (self.length / SAMPLES).view(wide)
         return Local(i * spacing + along / inner, lateral, k, tx, ty)
 
@@ -165,10 +166,10 @@ def _polygons(seeds: Tensor, candidate: Tensor) -> _Polygon:
     # The start-finish straight is side 0: corners 0 and 1 lie apart, on the outside.
     angle = 2 * math.pi * (n + 0.62 * (draw(1, n) - 0.5)) / corners[:, None]
     swing = (0.45 + 0.35 * draw(2))[:, None]
-    radius = 1.0 - swing * torch.where(n < 2, 0.3 * draw(3, n), draw(3, n))
+    radius = 1.0 - swing * either(n < 2, 0.3 * draw(3, n), draw(3, n))
     oval = (0.65 + 0.35 * draw(4))[:, None]
     x, y = radius * torch.sin(angle), radius * torch.cos(angle) * oval
-    mirror = torch.where(draw(5) < 0.5, -1.0, 1.0)[:, None]
+    mirror = either(draw(5) < 0.5, -1.0, 1.0)[:, None]
     x = x * mirror
     sx, sy = x.roll(-1, 1) - x, y.roll(-1, 1) - y
     side = torch.sqrt(sx * sx + sy * sy)
@@ -243,7 +244,7 @@ def _faults(curve: tuple[Tensor, ...], perimeter: Tensor, wish: Tensor) -> Tenso
     i = torch.arange(n, device=x.device)
     gap = (i[:, None] - i[None]).abs()
     along = torch.minimum(gap, n - gap)[None] * (perimeter / n)[:, None, None]
-    apart = torch.where(along > 150.0, distance, 1e9).amin((1, 2))
+    apart = either(along > 150.0, distance, 1e9).amin((1, 2))
     faults = (k.amax(1) * MIN_RADIUS_M - 0.95).clamp(min=0.0) + (1.0 - apart / MIN_APART_M).clamp(min=0.0)
     return 10.0 * faults + 0.01 * (turns - wish).abs()
 
@@ -263,13 +264,13 @@ def _nearest(x: Tensor, y: Tensor, left: Tensor, bottom: Tensor, cell: Tensor) -
     for i in range(0, SAMPLES, 4):
         d = (coarse_x - x[:, i, None, None]) ** 2 + (coarse_y - y[:, i, None, None]) ** 2
         nearer = d < rough
-        rough = torch.where(nearer, d, rough)
-        start = torch.where(nearer, i, start)
+        rough = either(nearer, d, rough)
+        start = either(nearer, i, start)
     fine = start.repeat_interleave(coarse, 1).repeat_interleave(coarse, 2).view(batch, -1)
     for step in range(-14, 15, 2):
         near = (fine + step) % SAMPLES
         d = (px - x.gather(1, near).view(best.shape)) ** 2 + (py - y.gather(1, near).view(best.shape)) ** 2
         nearer = d < best
-        best = torch.where(nearer, d, best)
-        index = torch.where(nearer, near.view(best.shape).to(torch.int32), index)
+        best = either(nearer, d, best)
+        index = either(nearer, near.view(best.shape).to(torch.int32), index)
     return index

@@ -7,7 +7,7 @@ hash of the world's seed.
 import torch
 from torch import Tensor
 
-from games.noise import hash_bits
+from games.noise import constants, hash_bits
 from games.racing import physics
 from games.racing.driver import Drivers
 from games.racing.physics import State, wrap_angle, wrap_gap
@@ -15,6 +15,7 @@ from games.racing.render import Painter
 from games.racing.scenery import Scenery, build_scenery
 from games.racing.spec import SPEC
 from games.racing.track import Track, build_tracks
+from games.select import either
 from games.spec import GameSpec
 
 __all__ = ["Drivers", "World"]
@@ -71,11 +72,11 @@ class World:
         half = track.half_width
         error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
         # 'Ahead' is where the car looks, so who faces backwards reads the bends that he sees.
-        sense = torch.where(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
-        ahead = torch.tensor([15.0, 40.0, 80.0], device=c.s.device)
+        sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
+        ahead = constants((15.0, 40.0, 80.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
         gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
-        gap, i = torch.where(gap > 0.0, gap, _NO_RIVAL_M).min(1)
+        gap, i = either(gap > 0.0, gap, _NO_RIVAL_M).min(1)
         beside = (c.rival_lateral.gather(1, i[:, None])[:, 0] - c.lateral) / half
         fields = [
             c.speed,
@@ -83,7 +84,7 @@ class World:
             error,
             *bends.unbind(1),
             gap.clamp(max=_NO_RIVAL_M),
-            torch.where(gap < _NO_RIVAL_M, beside, 0.0),
+            either(gap < _NO_RIVAL_M, beside, 0.0),
             c.travelled / track.length,
             c.lap,
             c.lateral.abs() >= half,
