@@ -22,7 +22,7 @@ def test_pinned_worlds_play_what_free_ones_play(game):
         if pinned:
             simulation.pinned = [Pinned(simulation.world), Pinned(simulation.drivers)]
         simulations.append(simulation)
-    free, fixed = simulations
+    fixed = simulations[1]
     places = [place.data_ptr() for place in fixed.pinned[0].places]
     restarts = 0
     for step in range(40):
