@@ -1,4 +1,4 @@
-"""Latents from the world role to the decoder role: in memory when one process hosts both, over
+"""Latents from the world role to the decoder roles: in memory when one process hosts both, over
 torch.distributed point-to-point when they are apart. The sender never waits: it keeps only the newest one
 while a send is pending. The receiver drains whatever has come.
 
@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -83,6 +84,21 @@ class MemoryLink:
 
     def close(self) -> None:
         self._arrived.clear()
+
+
+class FanOut:
+    """To several decoder ranks, each at its own speed."""
+
+    def __init__(self, senders: Sequence[LatentSender]) -> None:
+        self._senders = senders
+
+    def send(self, latent: Latent) -> None:
+        for sender in self._senders:
+            sender.send(latent)
+
+    def close(self) -> None:
+        for sender in self._senders:
+            sender.close()
 
 
 def pack_into(buffer: np.ndarray, latent: Latent) -> None:
