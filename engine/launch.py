@@ -23,6 +23,7 @@ from typing import NoReturn
 
 from engine import machine
 from engine.address import checked_address
+from engine.auto_layout import auto_layout
 from engine.child import Child, Event
 from engine.errors import EngineError, UsageError
 from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
@@ -34,6 +35,7 @@ from engine.placement import (
     rank_environment,
     team_of,
 )
+from engine.team import Team
 from games import GAMES
 
 _STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
@@ -44,7 +46,7 @@ class Supervisor:
     """`run` returns the exit code. options: checked command line."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._options, self._team = options, team_of(options)
+        self._options, self._team = options, chosen_team(options)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stop_asked = threading.Event()
         self._inner = Path(tempfile.mkdtemp(prefix="dreamcade-")) if os.name == "posix" else None
@@ -176,6 +178,16 @@ class Supervisor:
             shutil.rmtree(self._inner, ignore_errors=True)
 
 
+def chosen_team(options: argparse.Namespace) -> Team:
+    """The ranks asked for, or with --layout auto the planner's, said aloud. Raises UsageError."""
+    if options.layout == "auto":
+        layout = auto_layout(options)
+        print(f"dreamcade: layout: {layout.why}", flush=True)
+        if layout.team is not None:
+            return layout.team
+    return team_of(options)
+
+
 def title(name: str) -> str:
     """How a child is called in a sentence: "world 1" is the world rank 1."""
     role, _, number = name.partition(" ")
@@ -208,6 +220,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoder-ranks", type=int, default=1, help="processes that decode, frames in turn")
     parser.add_argument("--bands", type=int, default=1, help="decoder ranks that share one picture, by rows")
     parser.add_argument(
+        "--layout", default="", choices=("auto",), help="let the planner share out this machine's GPUs"
+    )
+    parser.add_argument(
         "--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process"
     )
     parser.add_argument("--weights", default="", help="a directory instead of the shipped weights")
@@ -235,6 +250,9 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(
             "no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing"
         )
+    asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
+    if options.layout and asked != (1, 1, 1, "auto"):
+        raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
     team_of(options)
 
 

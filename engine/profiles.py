@@ -104,16 +104,27 @@ def read_profile(path: Path) -> Profile:
     return profile
 
 
-def gpu_profile(folder: Path = SHIPPED) -> Path:
-    """The one GPU profile there is. Raises ProfileError where there is none, or a choice."""
-    found = [path for path in sorted(folder.glob("*.json")) if read_profile(path).device == "cuda"]
-    if not found:
+def gpu_profiles(folder: Path = SHIPPED) -> list[Profile]:
+    """All there are. Raises ProfileError where one cannot be used."""
+    profiles = [read_profile(path) for path in sorted(folder.glob("*.json"))]
+    return [profile for profile in profiles if profile.device == "cuda"]
+
+
+def gpu_profile(preset: str, folder: Path = SHIPPED) -> Profile:
+    """The GPU profile of a preset. Raises ProfileError where there is none, or a choice."""
+    profiles = gpu_profiles(folder)
+    if not profiles:
         raise ProfileError(
             f"no GPU was profiled yet (none in {folder}): run `python -m engine.bench.profile --device cuda "
             "--out FILE` on the machine to plan for, or name a profile with --profile FILE"
         )
+    found = [profile for profile in profiles if profile.model.preset.partition(" ")[0] == preset]
+    if not found:
+        choices = ", ".join(sorted({profile.model.preset.partition(" ")[0] for profile in profiles}))
+        raise ProfileError(f"no GPU profile of {preset!r} in {folder}: choose by --preset from {choices}")
     if len(found) > 1:
-        raise ProfileError(f"several GPU profiles: choose by --profile from {', '.join(map(str, found))}")
+        names = ", ".join(profile.name for profile in found)
+        raise ProfileError(f"several GPU profiles of {preset!r} ({names}): name a file with --profile")
     return found[0]
 
 

@@ -138,3 +138,11 @@ def test_checks_need_no_parser():
     options.stride = -1
     with pytest.raises(UsageError):
         check(options)
+
+
+def test_auto_layout_on_a_cpu_says_what_it_does_and_serves():
+    with engine("--layout", "auto", listen="tcp://127.0.0.1:0") as running:
+        said = running.process.stdout.readline().decode()
+        assert said.startswith("dreamcade: layout: no layout to choose on a CPU")
+        with player(running.process.stdout.readline().decode().split()[-1]) as me:
+            assert me.join() and me.frames(0.2)
