@@ -86,6 +86,7 @@ class Presentation:
         if (base := self._base(due)) is None or self._clock.paused:
             return None
         index = self._turn.at_most(min(due, self._furthest(base, due)))
+        index -= self._turn.of * (index == sum(base))  # the next true frame's own place
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
 
     def shown(self, choice: Choice) -> None:
@@ -100,7 +101,8 @@ class Presentation:
         wanted = self._turn.at_least(max(self._shown, self._trues[0][0]) + 1)
         base = self._base(wanted)
         if base is not None:
-            wanted += self._turn.of * (wanted == sum(base))
+            here = any(index == wanted for index, _ in self._trues)
+            wanted += self._turn.of * (wanted == sum(base) and not here)
             if wanted > self._furthest(base, wanted):
                 true = self._unshown_true(self._due(now_s))
                 if true is None:

@@ -4,9 +4,9 @@ import argparse
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from engine import machine, plan
@@ -16,7 +16,7 @@ from engine.errors import UsageError
 from engine.launch import parse
 from engine.layout import OBJECTIVES, Split, make_plan, predict, preference, why_illegal
 from engine.placement import team_of
-from engine.profiles import SHIPPED, Profile, ProfileError, gpu_profile, read_profile
+from engine.profiles import SHIPPED, Profile, ProfileError, from_json, gpu_profile, read_profile
 from engine.team import Team
 
 
@@ -45,7 +45,7 @@ def document(seed: int = 0, **changes: object) -> dict:
 
 
 def profile(seed: int = 0, **changes: object) -> Profile:
-    return msgspec.convert(document(seed, **changes), Profile)
+    return from_json(document(seed, **changes))
 
 
 def brute_force(p: Profile, gpus: int, worlds: int) -> tuple[float, float]:
@@ -132,7 +132,7 @@ def test_splits_that_break_a_rule_are_refused_in_words():
 
 def test_unmeasured_ranks_are_extrapolated_and_say_so():
     p = profile(steps=[{"ranks": n, "worlds": 1, "ms": 2.0 + 8.0 / n, "memory_gib": 1.0} for n in (1, 2)])
-    p = msgspec.structs.replace(p, link=msgspec.structs.replace(p.link, latency_us=0.0, bandwidth_gb_s=1e9))
+    p = replace(p, link=replace(p.link, latency_us=0.0, bandwidth_gb_s=1e9))
     made = make_plan(p, 16)
     four = next(one for one in made.table if one.split.world_ranks == 4 and one.split.batch == 1)
     assert four.extrapolated and four.latency_ms > 4.0  # 2 + 8 / 4, and the decode
@@ -146,7 +146,7 @@ def test_unmeasured_ranks_are_extrapolated_and_say_so():
         ({"colour": "blue"}, "unknown field `colour`"),
         ({"steps": []}, "a step on 1 rank"),
         ({"steps": [{"ranks": 1, "worlds": 1, "ms": -1.0, "memory_gib": 1.0}]}, r"steps\[0\].ms is -1.0"),
-        ({"decodes": [{"batch": 1, "bands": 1, "ms": 1.0}]}, "missing required field `memory_gib`"),
+        ({"decodes": [{"batch": 1, "bands": 1, "ms": 1.0}]}, "misses the required field `memory_gib`"),
         ({"memory_gib": "much"}, "memory_gib"),
         ({"link": {"latency_us": 1.0, "bandwidth_gb_s": 0.0}}, "positive bandwidth"),
     ],

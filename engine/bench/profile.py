@@ -10,15 +10,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from engine.bench.command import dtype_on, numbers
 from engine.bench.presets import NAMES, label, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.timing import hardware, timed
@@ -44,7 +44,7 @@ class Wanted:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.device == "cuda" else torch.float32
+        return dtype_on(self.device)
 
 
 def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
@@ -77,11 +77,11 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
         accelerators=max(ranks),
         memory_gib=round(memory_gib, 1),
         model=model,
-        steps=steps,
-        decodes=decodes,
+        steps=tuple(steps),
+        decodes=tuple(decodes),
         link=link,
         to_host=run_ranks(1, measure_to_host, wanted, device=device),
-        together=run_ranks(1, measure_together, wanted, device=device, timeout_s=900),
+        together=tuple(run_ranks(1, measure_together, wanted, device=device, timeout_s=900)),
     )
 
 
@@ -125,7 +125,7 @@ def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:
 
     out: list[TogetherTime] = []
     for worlds in wanted.worlds if wanted.device == "cuda" else ():
-        pipeline, controls = built(wanted.preset, wanted.device, worlds, compiled=False)
+        pipeline, controls = built(wanted.preset, wanted.device, worlds)
         tick = timed({"": partial(pipeline.push, controls)}, wanted.device, wanted.runs, calls=_TICKS)[""]
         out.append(TogetherTime(worlds, worlds, tick.median_ms))
     return out
@@ -182,10 +182,6 @@ def made() -> str:
     return f"{time.strftime('%Y-%m-%d')} by engine.bench.profile at {commit}"
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=NAMES, default="racing")
@@ -202,7 +198,7 @@ def main() -> None:
         options.preset, options.device, options.worlds, options.batches, options.bands, options.runs
     )
     profile = measure(wanted, options.ranks, options.name or hardware(options.device))
-    text = json.dumps(msgspec.to_builtins(profile))
+    text = json.dumps(asdict(profile))
     for entry in (*profile.steps, *profile.decodes, profile.link, profile.to_host):
         print(entry)
     if options.out:
