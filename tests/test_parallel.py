@@ -10,7 +10,8 @@ from engine.bench.ranks import run_ranks
 from engine.config import AutoencoderConfig, WorldConfig
 from engine.errors import UsageError
 from engine.fast.bands import Rows, band_macs, decode_band, receptive_rows, split_rows
-from engine.fast.cuda_graph import GraphDecoder
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld
+from engine.fast.device_link import DeviceReceiver, DeviceSender
 from engine.fast.leading import FollowingDecoder, FollowingWorld, LeadingDecoder, LeadingWorld, follow
 from engine.fast.sequence_parallel import HeadSplit, RingSplit, make_split
 from engine.fast.static_dream import StaticDream
@@ -189,3 +190,53 @@ def test_three_ranks_decode_each_picture():
     parts, whole = run_ranks(3, decode_band_on_rank, (1, 1, 1))
     assert parts.shape == (2, 480, 720, 3) and parts[0].std() > 0
     assert np.abs(parts.astype(int) - whole).max() <= 1 and (parts != whole).mean() < 1e-4  # rounding at .5
+
+
+# -- on two GPUs: captured, tokens over NCCL ----------------------------------------------------------
+
+
+def dream_on_gpu(rank: int, config: WorldConfig) -> np.ndarray | None:
+    own = GraphWorld(shared_model(config).cuda(), dtype=torch.float32, split=make_split(config))
+    if rank:
+        return follow(FollowingWorld(own))
+    leader = LeadingWorld(own)
+    twice = [dreamed(StaticDream("racing", leader))[0] for _ in range(2)]
+    leader.close()
+    return np.stack(twice)
+
+
+def sent_over_nccl(rank: int) -> list[float] | None:
+    value = torch.zeros(3, device="cuda")
+    if rank:
+        link = DeviceSender(value, 0)
+        for i in range(9):
+            link.send(value + i)
+        return link.close()
+    receiver, got = DeviceReceiver(value, 1), []
+    for _ in range(9):
+        receiver.receive(value)
+        got.append(value[0].item())
+    receiver.close()
+    return got
+
+
+def two_gpus() -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("heads", [2, 3], ids=["all-to-all by heads", "ring"])
+def test_two_gpus_dream_what_one_rank_dreams(heads):
+    two_gpus()
+    config = config_for(heads)
+    latents, _ = dreamed(StaticDream("racing", StaticWorld(shared_model(config))))
+    first, again = run_ranks(2, dream_on_gpu, config, device="cuda")
+    np.testing.assert_allclose(first, latents, atol=5e-3)  # TF32
+    assert np.array_equal(first, again), "the same seed must give the same bytes"
+
+
+@pytest.mark.gpu
+def test_a_device_link_over_nccl_loses_nothing_and_keeps_order():
+    two_gpus()
+    assert run_ranks(2, sent_over_nccl, device="cuda") == list(range(9))
