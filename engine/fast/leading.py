@@ -27,7 +27,8 @@ class LeadingWorld:
     """See engine.fast.static_world.World. `own` holds the leader's share of tokens."""
 
     def __init__(self, own: StaticWorld | World, orders: Group = None) -> None:
-        self.own, self.orders, self.config = own, orders, own.config
+        self.own, self.orders = own, orders
+        self.config, self.slots = own.config, own.slots
 
     def place(self, world: int, latent: np.ndarray, previous: np.ndarray, told: np.ndarray) -> None:
         parts = [np.asarray(part, np.float32).ravel() for part in (latent, previous, told)]
@@ -44,6 +45,9 @@ class LeadingWorld:
 
     def made(self, world: int) -> tuple[np.ndarray, np.ndarray]:
         return self.own.made(world)
+
+    def all_made(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.own.all_made()
 
     def close(self) -> None:
         """The followers' loops end."""
