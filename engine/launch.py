@@ -30,6 +30,7 @@ from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
 from engine.placement import (
     child_environment,
     free_port,
+    gateway_arguments,
     loopback_listener,
     rank_arguments,
     rank_environment,
@@ -118,16 +119,7 @@ class Supervisor:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
         options, team = self._options, self._team
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = [
-            "engine.gateway",
-            "--listen",
-            options.listen,
-            "--inner",
-            inner,
-            "--ranks",
-            str(team.leaders),
-        ]
-        gateway += ["--game", options.game, "--stride", str(options.stride)]
+        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride)
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if team.size > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()

@@ -78,7 +78,7 @@ class Lifeline:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which ends us in order
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
         if parent:
-            _die_with_parent(parent, death_signal)
+            die_with_parent(parent, death_signal)
             self._status = os.dup(sys.stdout.fileno())
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
             threading.Thread(target=self._follow_orders, daemon=True, name="control").start()
@@ -125,7 +125,7 @@ def _exit_later() -> None:
     os._exit(1)
 
 
-def _die_with_parent(parent: int, death_signal: signal.Signals) -> None:
+def die_with_parent(parent: int, death_signal: signal.Signals) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if hasattr(os, "getppid") and sys.platform != "win32" and os.getppid() != parent:

@@ -37,11 +37,17 @@ def team_of(options: argparse.Namespace) -> Team:
             f"{team.size} ranks on {gpus} GPUs: several ranks of a role need one each; "
             "choose fewer with --world-ranks and --decoder-ranks"
         )
-    if world > 1 and not options.fake:
-        for game in [options.game] if options.game else GAMES:
-            if (config := shapes_at(game, options.weights)) is not None:
-                check_tokens(config.world, world)
+    if not options.fake:
+        check_shapes(team, options.game, options.weights)
     return team
+
+
+def check_shapes(team: Team, game: str, weights: str) -> None:
+    """Raises UsageError where the models of `game`, or any if it is empty, do not go over so many ranks."""
+    if team.world_ranks > 1:
+        for name in [game] if game else GAMES:
+            if (config := shapes_at(name, weights)) is not None:
+                check_tokens(config.world, team.world_ranks)
 
 
 def shapes_at(game: str, weights: str) -> GameConfig | None:
@@ -61,6 +67,11 @@ def rank_arguments(options: argparse.Namespace, team: Team, inner: str) -> list[
     arguments = ["engine.rank", *team.arguments(), "--inner", inner, "--device", options.device]
     arguments += ["--threads", str(threads), "--weights", options.weights]
     return [*arguments, "--fake"] if options.fake else arguments
+
+
+def gateway_arguments(listen: str, inner: str, team: Team, game: str, stride: int) -> list[str]:
+    arguments = ["engine.gateway", "--listen", listen, "--inner", inner, "--ranks", str(team.leaders)]
+    return [*arguments, "--game", game, "--stride", str(stride)]
 
 
 def child_environment() -> dict[str, str]:

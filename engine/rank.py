@@ -1,8 +1,11 @@
 """One rank: a process that hosts one role or several. `engine.launch` starts it; so can torchrun.
 
     python -m engine.rank --together --inner ipc://DIR                 (both roles in one process)
-    RANK=0 WORLD_SIZE=4 MASTER_ADDR=.. MASTER_PORT=.. \\
-        python -m engine.rank --world-ranks 2 --decoder-ranks 2 --inner ..
+    torchrun --nnodes 2 --node-rank N --nproc-per-node 2 --master-addr A --master-port 29500 \\
+        -m engine.rank --world-ranks 2 --decoder-ranks 2 --inner tcp://A:29501 --listen tcp://127.0.0.1:7878
+
+Across hosts: the same command on each, with its own N. Rank 0, on A, starts the gateway; ranks, torch's
+sockets and --inner trust whoever reaches them, so A is an address of a private network.
 
 Its set-up, in order: lifeline, process group, line to the gateway, roles. Then it loops: take messages, do
 the one thing that is due, sleep until the next. A rank that shares another's work only obeys (follower.py).
@@ -18,7 +21,7 @@ from collections.abc import Callable
 from engine.errors import EngineError
 from engine.host import Host, Reporter, Role
 from engine.inner import Addresses, RankLine
-from engine.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline
+from engine.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
 from engine.links import (
     DistributedReceiver,
     DistributedSender,
@@ -28,6 +31,8 @@ from engine.links import (
     MemoryLink,
 )
 from engine.models_at_hand import ModelsAtHand
+from engine.own_gateway import OwnGateway
+from engine.placement import check_shapes
 from engine.process_group import Crew, join, own_seat
 from engine.team import Seat, Team
 
@@ -71,6 +76,21 @@ def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
     """Set up, host the roles until stopped, release. Raises EngineError and WeightsError."""
     team = Team(options.world_ranks, options.decoder_ranks, options.bands, options.together)
     seat = own_seat(team)
+    if not options.listen or seat.rank:
+        take_seat(options, team, seat, lifeline)
+        return
+    check_shapes(team, options.game, options.weights)
+    gateway, reason = OwnGateway(options, team, lifeline), "the engine ended"
+    try:
+        take_seat(options, team, seat, lifeline)
+        reason = "the engine was stopped"
+    finally:
+        gateway.close(reason)
+    if gateway.failed:
+        raise EngineError(gateway.failed)
+
+
+def take_seat(options: argparse.Namespace, team: Team, seat: Seat, lifeline: Lifeline) -> None:
     lifeline.beat(LOADING_S)
     import torch
 
@@ -122,14 +142,20 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--weights", default="")
-    parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--listen", default="", help="under torchrun: where rank 0's gateway takes clients")
+    parser.add_argument("--game", default="", help="with --listen: play only this one")
+    parser.add_argument("--stride", type=int, default=0, help="with --listen: frames per true step")
+    parser.add_argument("--parent", type=int, default=0, help="the supervisor's process, if it has one")
     parser.add_argument("--fake", action="store_true")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(sys.argv[1:] if argv is None else argv)
-    lifeline = Lifeline(options.parent, getattr(signal, "SIGKILL", signal.SIGTERM))
+    death_signal = getattr(signal, "SIGKILL", signal.SIGTERM)
+    lifeline = Lifeline(options.parent, death_signal)
+    if not options.parent and "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(os.getppid(), death_signal)  # torchrun's workers would survive its SIGKILL
     code = 0
     try:
         run_rank(options, lifeline)
@@ -137,6 +163,8 @@ def main(argv: list[str] | None = None) -> None:
         code = 1
         if not (is_anothers(error) and lifeline.stops_within(_NAMED_FIRST_S)):
             lifeline.tell(Failed(str(error), code))
+            if not options.parent:
+                print(f"dreamcade: error: {error}", file=sys.stderr)
     except Exception:
         code = 1
         if not lifeline.stops_within(_NAMED_FIRST_S):  # an exchange fails when another rank dies

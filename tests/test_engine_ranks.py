@@ -2,6 +2,9 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,12 @@ import pytest
 from engine.fast.torch_backend import TorchBackend
 from engine.launch import title
 from engine.opening import make_opening
+from engine.placement import free_port
 from engine.presentation import Turn
 from engine.protocol import Command, Ended, Frame
 from engine.team import Team
 from games import GAMES, simulator
-from tests.engine_harness import Engine, Player, engine, player
+from tests.engine_harness import ROOT, Engine, Player, engine, player
 from tests.tiny import store_tiny
 
 STRIDE, SEED, STEPS = 5, 3, 12  # an odd stride: both decoder ranks get true frames
@@ -121,3 +125,72 @@ def assert_ended_naming(running: Engine, me: Player, victim: str, how: str) -> N
     running.assert_nothing_left()
     assert running.stderr.startswith(f"dreamcade: error: the {title(victim)} ")
     assert running.stderr.count("\n") == 1
+
+
+# -- the same ranks under torchrun --------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_hosts(weights, tmp_path):
+    """Two torchrun launchers, as on two hosts: the worlds' ranks under one, the decoders' under the other."""
+    master, inner, listen = free_port(), free_ports(2), f"ipc://{tmp_path}/front.ipc"
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo"}
+    launchers = []
+    for node in (0, 1):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank", str(node)]
+        command += ["--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port", str(master)]
+        command += [
+            "-m",
+            "engine.rank",
+            *TWO_AND_TWO,
+            "--inner",
+            f"tcp://127.0.0.1:{inner}",
+            "--listen",
+            listen,
+        ]
+        command += ["--game", "racing", "--weights", str(weights), "--threads", "1"]
+        log = (tmp_path / f"log{node}").open("w")
+        launchers.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log))
+        log.close()
+    yield listen, launchers, tmp_path
+    for launcher in launchers:
+        if launcher.poll() is None:
+            launcher.kill()
+            launcher.wait()
+
+
+def free_ports(count: int) -> int:
+    """The first of so many in a row."""
+    for _ in range(100):
+        first = free_port()
+        try:
+            for port in range(first + 1, first + count):
+                socket.create_server(("127.0.0.1", port)).close()
+            return first
+        except OSError:
+            continue
+    raise AssertionError("no free ports in a row")
+
+
+@pytest.mark.slow
+def test_ranks_under_two_torchruns_play_and_end_with_each_other(two_hosts, dreamt_by_one):
+    listen, (first, second), folder = two_hosts
+    with player(listen) as me:
+        shown = stepped(me)
+        assert len(shown) == STEPS, (folder / "log0").read_text() + (folder / "log1").read_text()
+        for index, (_, pixels) in shown.items():
+            assert np.abs(pixels.astype(int) - dreamt_by_one[index][1]).max() <= MOST_LEVELS
+        me.hello(seed=SEED, stride=STRIDE)
+        me.expect(Frame, timeout_s=60)
+        second.kill()
+        assert me.expect(Ended, 20.0).exit_code == 1
+        assert first.wait(30) != 0
+    left = [entry for entry in Path("/proc").glob("[0-9]*") if str(folder) in command_line(entry)]
+    assert not left and not (folder / "front.ipc").exists()
+
+
+def command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return ""
