@@ -120,11 +120,13 @@ def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
 
 
 def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:
-    """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway."""
-    from engine.bench.engine import built
+    """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway, and a
+    world of another grid has no decoder."""
+    from engine.bench.engine import built, shape_of
 
     out: list[TogetherTime] = []
-    for worlds in wanted.worlds if wanted.device == "cuda" else ():
+    fits = shape_of(preset(wanted.preset))[1:] == (10, 15)
+    for worlds in wanted.worlds if wanted.device == "cuda" and fits else ():
         pipeline, controls = built(wanted.preset, wanted.device, worlds)
         tick = timed({"": partial(pipeline.push, controls)}, wanted.device, wanted.runs, calls=_TICKS)[""]
         out.append(TogetherTime(worlds, worlds, tick.median_ms))
