@@ -231,3 +231,15 @@ def test_one_of_several_profiles_is_chosen_by_its_preset(tmp_path):
     assert gpu_profile("wide-world", tmp_path).name == "wide"
     with pytest.raises(ProfileError, match="choose by --preset from racing, wide-world"):
         gpu_profile("chess", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"),
+    [(None, ("A", "B", "C")), ("2,0", ("C", "A")), ("", ()), ("GPU-1", ("A",)), ("7", ())],
+)
+def test_only_visible_gpus_are_shared_out(monkeypatch, visible, seen):
+    monkeypatch.setattr(machine, "_all_gpus", lambda: ("A", "B", "C"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == seen

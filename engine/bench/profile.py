@@ -53,7 +53,7 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
     steps: list[StepTime] = []
     for n in ranks:
         steps += run_ranks(n, measure_steps, wanted, device=device, timeout_s=900)
-    decodes = run_ranks(1, measure_decodes, wanted, device=device, timeout_s=900)
+    alone = run_ranks(1, measure_alone, wanted, device=device, timeout_s=900)
     link = run_ranks(2, measure_link, wanted, device=device) if max(ranks) > 1 else None
     world = config.world
     model = Model(
@@ -78,10 +78,10 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
         memory_gib=round(memory_gib, 1),
         model=model,
         steps=tuple(steps),
-        decodes=tuple(decodes),
+        decodes=tuple(alone.decodes),
         link=link,
-        to_host=run_ranks(1, measure_to_host, wanted, device=device),
-        together=tuple(run_ranks(1, measure_together, wanted, device=device, timeout_s=900)),
+        to_host=alone.to_host,
+        together=tuple(alone.together),
     )
 
 
@@ -98,7 +98,20 @@ def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
     return out
 
 
-def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
+@dataclass(frozen=True)
+class Alone:
+    """What one accelerator shows by itself: in one process, its start is half of the time."""
+
+    decodes: list[DecodeTime]
+    to_host: Link
+    together: list[TogetherTime]
+
+
+def measure_alone(rank: int, wanted: Wanted) -> Alone:
+    return Alone(measure_decodes(wanted), measure_to_host(wanted), measure_together(wanted))
+
+
+def measure_decodes(wanted: Wanted) -> list[DecodeTime]:
     config = preset(wanted.preset)
     decoder = Decoder(config.autoencoder).to(wanted.device).eval().requires_grad_(False)
     works: dict[tuple[int, int], Callable[[], None]] = {}
@@ -119,7 +132,7 @@ def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
     return [DecodeTime(batch, bands, t.median_ms, used) for (batch, bands), t in timings.items()]
 
 
-def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:
+def measure_together(wanted: Wanted) -> list[TogetherTime]:
     """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway, and a
     world of another grid has no decoder."""
     from engine.bench.engine import built, shape_of
@@ -148,7 +161,7 @@ def measure_link(rank: int, wanted: Wanted) -> Link:
     return link_of(*took_s)
 
 
-def measure_to_host(rank: int, wanted: Wanted) -> Link:
+def measure_to_host(wanted: Wanted) -> Link:
     took_s = []
     for size in (_SMALL, _BIG):
         there = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
