@@ -106,9 +106,11 @@ class Supervisor:
         if slept:
             for child in self._children:
                 child.heard_s = now_s
-        child = min(self._children, key=lambda one: one.heard_s + one.patience_s)  # others may wait for it
+        child = min(self._children, key=lambda one: one.heard_s + one.patience_s)
         if now_s - child.heard_s <= child.patience_s:
             return None
+        # Ranks of a crew wait for each other: one that the system stopped is why the others are silent.
+        child = next((one for one in self._children if one.is_stopped()), child)
         child.process.kill()
         silent = f"stopped answering for {child.patience_s:.0f} s and was killed"
         return Ending(child.name, f"the {title(child.name)} {silent}; start the engine again", 1)

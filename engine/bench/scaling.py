@@ -186,6 +186,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     for axes in (left, right):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.set_xticks(worlds, [str(count) for count in worlds])
         axes.set_xlabel("worlds at once")
         axes.grid(alpha=0.3)
     figure.suptitle(f"{result['game']} on {result['device']}, {result['dtype']}")
