@@ -148,13 +148,16 @@ class Log:
     def ended(self, job: Job, code: int, said: str, took_s: float) -> None:
         self._say(f"== {job.group}: {job.name} ({took_s:.0f} s, exit code {code})")
         lines = said.rstrip().splitlines()
-        if code or not lines:
+        last = next(
+            (line for line in reversed(lines) if line.startswith("{")), ""
+        )  # libraries warn behind it
+        if code or not last:
             self.failed += 1
             self._say("\n".join(lines[-25:]))
             return
-        self._say("\n".join(lines[:-1]))
+        self._say("\n".join(line for line in lines if line != last))
         results = self._results.setdefault(job.group, [])
-        results.append({"arguments": job.name, "seconds": round(took_s, 1), "result": json.loads(lines[-1])})
+        results.append({"arguments": job.name, "seconds": round(took_s, 1), "result": json.loads(last)})
         (self._out / f"{job.group}.json").write_text(json.dumps(results, indent=1) + "\n")
 
     def skipped(self, job: Job, why: str) -> None:
