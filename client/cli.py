@@ -30,6 +30,9 @@ app = typer.Typer(
 )
 
 GameArgument = Annotated[str, typer.Argument(metavar="GAME", help=f"One of: {_NAMES}.")]
+WorldRanks = Annotated[int | None, typer.Option(help="Processes that share the world model.")]
+DecoderRanks = Annotated[int | None, typer.Option(help="Processes that decode, frames in turn.")]
+Layout = Annotated[str | None, typer.Option(help="auto: the planner shares out this machine's GPUs.")]
 
 
 def main() -> None:
@@ -72,14 +75,20 @@ def play(
     weights: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Other weights for the local engine.")
     ] = None,
+    world_ranks: WorldRanks = None,
+    decoder_ranks: DecoderRanks = None,
+    layout: Layout = None,
 ) -> int:
     """Play a game: starts a local engine and opens the window.
 
     Keys: arrows or WASD, space. P or Esc pauses and shows the rest.
     """
     _require_game(game)
-    if engine is not None and (device is not None or weights is not None):
-        raise UserError("--device and --weights are for a local engine: leave them out with --engine", 2)
+    ranks = _ranks(world_ranks, decoder_ranks, layout)
+    if engine is not None and (device is not None or weights is not None or ranks):
+        raise UserError(
+            "--device, --weights and ranks are for a local engine: leave them out with --engine", 2
+        )
     _require_device(device)
     _require_range("--seed", seed, 0, MAX_SEED)
     _require_range("--stride", stride, 0, 8)
@@ -104,6 +113,7 @@ def play(
             fullscreen=fullscreen,
             device=device,
             weights=weights.resolve() if weights is not None else None,
+            ranks=ranks,
         )
     )
     _say_end(outcome.result, as_json)
@@ -135,19 +145,14 @@ def serve(
     context: typer.Context,
     listen: Annotated[str, typer.Option(help="Where clients attach.")] = "tcp://127.0.0.1:7878",
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
-    world_ranks: Annotated[int | None, typer.Option(help="Processes that run the world model.")] = None,
-    decoder_ranks: Annotated[int | None, typer.Option(help="Processes that decode.")] = None,
+    world_ranks: WorldRanks = None,
+    decoder_ranks: DecoderRanks = None,
+    layout: Layout = None,
 ) -> int:
     """Run an engine for others to attach to."""
     _require_device(device)
-    arguments = ["--listen", listen]
-    for flag, value in (
-        ("--device", device),
-        ("--world-ranks", world_ranks),
-        ("--decoder-ranks", decoder_ranks),
-    ):
-        if value is not None:
-            arguments += [flag, str(value)]
+    arguments = ["--listen", listen, *(["--device", device] if device is not None else [])]
+    arguments += _ranks(world_ranks, decoder_ranks, layout)
     return _run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
 
 
@@ -189,6 +194,12 @@ def train(context: typer.Context) -> int:
 def doctor(context: typer.Context) -> int:
     """What this machine has, what will be used, what is missing and how to fix it."""
     return _run_engine("engine.doctor", context.args, needs_engine=False)
+
+
+def _ranks(world_ranks: int | None, decoder_ranks: int | None, layout: str | None) -> tuple[str, ...]:
+    """The engine's arguments for those that were given; it checks them."""
+    given = {"--world-ranks": world_ranks, "--decoder-ranks": decoder_ranks, "--layout": layout}
+    return tuple(word for flag, value in given.items() if value is not None for word in (flag, str(value)))
 
 
 def _fail(text: str, code: int) -> NoReturn:

@@ -20,6 +20,8 @@ class PlayOptions:
     fullscreen: bool = False
     device: str | None = None
     weights: Path | None = None
+    ranks: tuple[str, ...] = ()
+    """Of a local engine: arguments that say how many ranks it has."""
 
     @property
     def mode(self) -> str:
@@ -32,4 +34,4 @@ class PlayOptions:
             arguments += ["--device", self.device]
         if self.weights is not None:
             arguments += ["--weights", str(self.weights)]
-        return arguments
+        return [*arguments, *self.ranks]

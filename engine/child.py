@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.lifeline import LOADING_S, Beat, Ending, Failed, Listening, read_status, write_line
@@ -58,6 +59,14 @@ class Child:
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
+
+    def is_stopped(self) -> bool:
+        """By a signal or a debugger; False where the system does not say."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return False
+        return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
 
     def last_words(self) -> str:
         """How it ended, for a human."""

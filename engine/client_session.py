@@ -43,6 +43,7 @@ class ClientSession:
         self.opened: list[Opened] = []
         self.outbox: deque[Message] = deque()
         self.dropped = 0
+        self._dropped_by: dict[int, int] = {}  # rank -> in this epoch
         self._loading = Loading(stage="", fraction=0.0)
         self._welcome: Welcome | None = None
         self._seq = NO_INPUT
@@ -55,7 +56,10 @@ class ClientSession:
 
     @property
     def all_opened(self) -> bool:
-        return {opened.role for opened in self.opened} >= _ROLES[self.hello.mode]
+        return all(
+            (ranks := [one.ranks for one in self.opened if one.role == role]) and len(ranks) >= ranks[0]
+            for role in _ROLES[self.hello.mode]
+        )
 
     def is_silent(self, now_s: float) -> bool:
         return now_s - self.heard_s > (SILENT_S if self.welcomed else SILENT_LOADING_S)
@@ -87,7 +91,8 @@ class ClientSession:
         def said(field: str) -> str:
             return next((value for opened in self.opened if (value := getattr(opened, field))), "")
 
-        cost = sum(opened.cost_frames for opened in self.opened)
+        roles = _ROLES[self.hello.mode]
+        cost = sum(max(one.cost_frames for one in self.opened if one.role == role) for role in roles)
         self._welcome = Welcome(
             version=PROTOCOL_VERSION,
             session=str(self.number),
@@ -107,14 +112,17 @@ class ClientSession:
         self.outbox.append(self._welcome)
         return self._welcome
 
-    def ready_frame(self, frame: Frame, now_s: float) -> Frame | None:
-        """`frame` as the client gets it, or None if a newer one went before it."""
+    def ready_frame(self, frame: Frame, now_s: float, rank: int = 0) -> Frame | None:
+        """`frame`, of one rank, as the client gets it, or None if a newer one went before it."""
         if (frame.epoch, frame.index) <= self._shown:
             self.dropped += 1
             return None
         if frame.epoch > self._shown[0]:
             self.dropped = 0
+            self._dropped_by.clear()
+        self._dropped_by[rank] = frame.dropped
         self._shown = (frame.epoch, frame.index)
         arrived_s = self._arrived_s.get(frame.applied_seq, now_s)
         times = msgspec.structs.replace(frame.times, queue_ms=(now_s - arrived_s) * 1e3)
-        return msgspec.structs.replace(frame, dropped=frame.dropped + self.dropped, times=times)
+        dropped = self.dropped + sum(self._dropped_by.values())
+        return msgspec.structs.replace(frame, dropped=dropped, times=times)

@@ -19,7 +19,7 @@ from engine.clock import FPS, FollowedClock, LagChooser
 from engine.inner import Begin, Control, Input, Opened, Start
 from engine.links import Latent, LatentReceiver
 from engine.models_at_hand import ModelsAtHand
-from engine.presentation import Choice, Presentation
+from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
 from engine.protocol import Frame, StageTimes
 from engine.session import NO_INPUT, as_floats
 from games import GAMES
@@ -45,11 +45,21 @@ class _Picture:
 
 
 class DecoderRole:
+    """turn: the frames that are its own, where several ranks share them."""
+
     name = "decoder"
     rarely_s = 0.0
 
-    def __init__(self, models: ModelsAtHand, link: LatentReceiver, send: SendFrame, report: Report) -> None:
+    def __init__(
+        self,
+        models: ModelsAtHand,
+        link: LatentReceiver,
+        send: SendFrame,
+        report: Report,
+        turn: Turn = EVERY_FRAME,
+    ) -> None:
         self._models, self._link, self._send, self._report = models, link, send, report
+        self._turn = turn
         self._decoder: FrameDecoder | None = None
         self._extrapolator: Any = None
         self._start: Start | None = None
@@ -84,6 +94,7 @@ class DecoderRole:
             session=start.session,
             role=self.name,
             cost_frames=self._decode_s * FPS,
+            ranks=self._turn.of,
             decoder=backend.decoder_name,
         )
 
@@ -237,6 +248,6 @@ class DecoderRole:
         """An epoch begins: nothing has come, nothing was shown."""
         self._clock = FollowedClock()
         self._latents: deque[Latent] = deque(maxlen=Presentation.KEPT)
-        self._presentation = Presentation(self._clock, LagChooser(self._lag))
+        self._presentation = Presentation(self._clock, LagChooser(self._lag), self._turn)
         self._presentation.decode_s = self._decode_s
         self._dropped = 0

@@ -191,11 +191,11 @@ class Gateway:
             picture = inner.decode_picture(header.buffer)
             session = self._session
             if session is not None and picture.session == session.number and session.welcomed:
-                self._forward(session, picture.frame, pixels.buffer)
+                self._forward(session, picture, pixels.buffer)
 
-    def _forward(self, session: ClientSession, frame: protocol.Frame, pixels: memoryview) -> None:
+    def _forward(self, session: ClientSession, picture: inner.Picture, pixels: memoryview) -> None:
         self._flush(session)
-        ready = session.ready_frame(frame, time.monotonic())
+        ready = session.ready_frame(picture.frame, time.monotonic(), picture.rank)
         if ready is None:
             return
         if session.outbox or not self._front.send(session.identity, protocol.pack(ready, pixels)):
@@ -276,7 +276,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.gateway", description=__doc__)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--inner", required=True)
-    parser.add_argument("--ranks", type=int, required=True)
+    parser.add_argument("--ranks", type=int, required=True, help="how many will join")
     parser.add_argument("--game", default="")
     parser.add_argument("--stride", type=int, default=0)
     parser.add_argument("--parent", type=int, default=0)

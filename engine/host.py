@@ -125,8 +125,8 @@ class Host:
 class Reporter:
     """What roles tell the gateway: how far loading is, and frames."""
 
-    def __init__(self, line: RankLine, lifeline: Lifeline) -> None:
-        self._line, self._lifeline = line, lifeline
+    def __init__(self, line: RankLine, lifeline: Lifeline, rank: int = 0) -> None:
+        self._line, self._lifeline, self._rank = line, lifeline, rank
         self.session = 0
 
     def progress(self, stage: str, fraction: float) -> None:
@@ -134,4 +134,4 @@ class Reporter:
         self._line.send(Progress(session=self.session, stage=stage, fraction=fraction))
 
     def frame(self, frame: Frame, pixels: np.ndarray) -> bool:
-        return self._line.send_picture(Picture(session=self.session, frame=frame), pixels)
+        return self._line.send_picture(Picture(session=self.session, frame=frame, rank=self._rank), pixels)

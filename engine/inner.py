@@ -76,12 +76,13 @@ class Progress(InnerMessage, frozen=True, kw_only=True):
 
 
 class Opened(InnerMessage, frozen=True, kw_only=True):
-    """A role is ready. cost_frames: measured time of one of its steps, in frames. The rest describes it for
-    Welcome; empty or 0 where another role knows."""
+    """A role is ready. cost_frames: measured time of one of its steps, in frames; ranks: how many have this
+    role, each says so itself. The rest describes it for Welcome; empty or 0 where another role knows."""
 
     session: int
     role: str
     cost_frames: float
+    ranks: int = 1
     stride: int = 0
     device: str = ""
     backend: str = ""
@@ -94,6 +95,7 @@ class Picture(InnerMessage, frozen=True, kw_only=True):
 
     session: int
     frame: Frame
+    rank: int = 0
 
 
 ToRank = Start | Begin | Input | Control | Stop

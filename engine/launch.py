@@ -23,17 +23,20 @@ from typing import NoReturn
 
 from engine import machine
 from engine.address import checked_address
+from engine.auto_layout import auto_layout
 from engine.child import Child, Event
 from engine.errors import EngineError, UsageError
 from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
 from engine.placement import (
     child_environment,
     free_port,
+    gateway_arguments,
     loopback_listener,
     rank_arguments,
     rank_environment,
-    role_groups,
+    team_of,
 )
+from engine.team import Team
 from games import GAMES
 
 _STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
@@ -44,7 +47,7 @@ class Supervisor:
     """`run` returns the exit code. options: checked command line."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self._options = options
+        self._options, self._team = options, chosen_team(options)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stop_asked = threading.Event()
         self._inner = Path(tempfile.mkdtemp(prefix="dreamcade-")) if os.name == "posix" else None
@@ -100,48 +103,36 @@ class Supervisor:
         again."""
         now_s = time.monotonic()
         slept, self._looked_s = now_s - self._looked_s > 1.0, now_s
-        for child in self._children:
-            if slept:
+        if slept:
+            for child in self._children:
                 child.heard_s = now_s
-            if now_s - child.heard_s > child.patience_s:
-                child.process.kill()
-                silent = f"stopped answering for {child.patience_s:.0f} s and was killed"
-                return Ending(child.name, f"the {title(child.name)} {silent}; start the engine again", 1)
-        return None
+        child = min(self._children, key=lambda one: one.heard_s + one.patience_s)
+        if now_s - child.heard_s <= child.patience_s:
+            return None
+        # Ranks of a crew wait for each other: one that the system stopped is why the others are silent.
+        child = next((one for one in self._children if one.is_stopped()), child)
+        child.process.kill()
+        silent = f"stopped answering for {child.patience_s:.0f} s and was killed"
+        return Ending(child.name, f"the {title(child.name)} {silent}; start the engine again", 1)
 
     # -- starting -------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
-        options, groups = self._options, role_groups(self._options)
+        options, team = self._options, self._team
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = [
-            "engine.gateway",
-            "--listen",
-            options.listen,
-            "--inner",
-            inner,
-            "--ranks",
-            str(len(groups)),
-        ]
-        gateway += ["--game", options.game, "--stride", str(options.stride)]
+        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride)
         self._add(Child("gateway", gateway, child_environment()))
-        store = loopback_listener() if len(groups) > 1 and os.name == "posix" else None
+        store = loopback_listener() if team.size > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()
-        for rank, roles in enumerate(groups):
-            environment = rank_environment(options, rank, len(groups), port)
+        arguments = rank_arguments(options, team, inner)
+        for seat in team.seats():
+            environment = rank_environment(options, seat.rank, team.size, port)
             pass_fds: tuple[int, ...] = ()
-            if store is not None and rank == 0:
+            if store is not None and seat.rank == 0:
                 environment["MASTER_LISTEN_FD"] = str(store.fileno())
                 pass_fds = (store.fileno(),)
-            self._add(
-                Child(
-                    roles.removesuffix(",simulator"),
-                    rank_arguments(options, roles, inner),
-                    environment,
-                    pass_fds,
-                )
-            )
+            self._add(Child(seat.name, arguments, environment, pass_fds))
         if store is not None:
             store.close()
 
@@ -181,9 +172,20 @@ class Supervisor:
             shutil.rmtree(self._inner, ignore_errors=True)
 
 
+def chosen_team(options: argparse.Namespace) -> Team:
+    """The ranks asked for, or with --layout auto the planner's, said aloud. Raises UsageError."""
+    if options.layout == "auto":
+        layout = auto_layout(options)
+        print(f"dreamcade: layout: {layout.why}", flush=True)
+        if layout.team is not None:
+            return layout.team
+    return team_of(options)
+
+
 def title(name: str) -> str:
-    """How a child is called in a sentence."""
-    return name if name == "gateway" else f"{name.replace(',', ' and ')} rank"
+    """How a child is called in a sentence: "world 1" is the world rank 1."""
+    role, _, number = name.partition(" ")
+    return name if name == "gateway" else f"{role.replace(',', ' and ')} rank {number}".rstrip()
 
 
 def say_error(reason: str) -> None:
@@ -206,8 +208,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--listen", default="tcp://127.0.0.1:7878", help="ipc:///PATH or tcp://127.0.0.1:PORT"
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--world-ranks", type=int, default=1)
-    parser.add_argument("--decoder-ranks", type=int, default=1)
+    parser.add_argument(
+        "--world-ranks", type=int, default=1, help="processes that share the world model, by tokens"
+    )
+    parser.add_argument("--decoder-ranks", type=int, default=1, help="processes that decode, frames in turn")
+    parser.add_argument("--bands", type=int, default=1, help="decoder ranks that share one picture, by rows")
+    parser.add_argument(
+        "--layout", default="", choices=("auto",), help="let the planner share out this machine's GPUs"
+    )
     parser.add_argument(
         "--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process"
     )
@@ -232,13 +240,14 @@ def check(options: argparse.Namespace) -> None:
         raise UsageError(f"unknown game {options.game!r}: choose one of {', '.join(GAMES)}")
     if not 0 <= options.stride <= 8:
         raise UsageError(f"stride {options.stride}: choose 1 to 8, or 0 for the engine's choice")
-    for name, count in (("world", options.world_ranks), ("decoder", options.decoder_ranks)):
-        if count != 1:
-            raise UsageError(f"{count} {name} ranks: this version runs exactly 1; leave --{name}-ranks at 1")
     if options.device == "cuda" and not machine.gpus():
         raise UsageError(
             "no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing"
         )
+    asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
+    if options.layout and asked != (1, 1, 1, "auto"):
+        raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
+    team_of(options)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -21,6 +21,7 @@ import msgspec
 
 BEAT_S = 0.1
 PATIENCE_S = 2.0  # for the next beat, where nothing is known that takes longer
+CREW_PATIENCE_S = 3.0  # the same where ranks wait for each other: the one that idles hung is found first
 LOADING_S = 300.0  # the same while models load and compile
 GRACE_S = 1.5  # from the order to stop until the process is ended whatever it does
 _PR_SET_PDEATHSIG = 1
@@ -65,7 +66,8 @@ _read_ending = msgspec.json.Decoder(Ending).decode
 
 
 class Lifeline:
-    """parent: the supervisor's process id; 0 under torchrun, which supervises in its own way."""
+    """parent: the supervisor's process id; 0 where nobody of ours supervises (torchrun does in its own
+    way)."""
 
     def __init__(self, parent: int, death_signal: signal.Signals = signal.SIGTERM) -> None:
         self.stopping = False
@@ -76,7 +78,7 @@ class Lifeline:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the supervisor, which ends us in order
         signal.signal(signal.SIGTERM, lambda *_: self.stop())
         if parent:
-            _die_with_parent(parent, death_signal)
+            die_with_parent(parent, death_signal)
             self._status = os.dup(sys.stdout.fileno())
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
             threading.Thread(target=self._follow_orders, daemon=True, name="control").start()
@@ -94,6 +96,15 @@ class Lifeline:
         if now_s - self._beaten_s >= BEAT_S or patience_s > self._patience_s:
             self._beaten_s, self._patience_s = now_s, patience_s
             self.tell(Beat(patience_s))
+
+    def stops_within(self, seconds: float) -> bool:
+        """Beats meanwhile. Whether the order to stop came: then an error was only another's death, which the
+        supervisor names."""
+        until_s = time.monotonic() + seconds
+        while not self.stopping and time.monotonic() < until_s:
+            self.beat()
+            time.sleep(0.02)
+        return self.stopping
 
     def tell(self, status: Status) -> None:
         if self._status >= 0:
@@ -114,7 +125,7 @@ def _exit_later() -> None:
     os._exit(1)
 
 
-def _die_with_parent(parent: int, death_signal: signal.Signals) -> None:
+def die_with_parent(parent: int, death_signal: signal.Signals) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if hasattr(os, "getppid") and sys.platform != "win32" and os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""Latents from the world role to the decoder role: in memory when one process hosts both, over
+"""Latents from the world role to the decoder roles: in memory when one process hosts both, over
 torch.distributed point-to-point when they are apart. The sender never waits: it keeps only the newest one
 while a send is pending. The receiver drains whatever has come.
 
@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
 
@@ -25,6 +26,7 @@ MAX_LATENT = 256 * 10 * 15  # floats
 _HEADER = struct.Struct("<8q2d5i")
 MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
 _KEPT = 4
+_BROKEN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,21 @@ class MemoryLink:
         self._arrived.clear()
 
 
+class FanOut:
+    """To several decoder ranks, each at its own speed."""
+
+    def __init__(self, senders: Sequence[LatentSender]) -> None:
+        self._senders = senders
+
+    def send(self, latent: Latent) -> None:
+        for sender in self._senders:
+            sender.send(latent)
+
+    def close(self) -> None:
+        for sender in self._senders:
+            sender.close()
+
+
 def pack_into(buffer: np.ndarray, latent: Latent) -> None:
     """Write one message into `buffer`, uint8 [MESSAGE_BYTES]."""
     telemetry = np.ascontiguousarray(latent.telemetry, np.float32)
@@ -106,6 +123,13 @@ def unpack_from(buffer: np.ndarray) -> Latent:
     return Latent(**dict(zip(_FACTS, header)), telemetry=telemetry, latent=values)
 
 
+def check_link(broken_s: float | None, other: str) -> None:
+    """Raises EngineError when the link to the `other` rank broke longer ago than a supervisor needs to end us
+    with it."""
+    if broken_s is not None and time.monotonic() - broken_s > _BROKEN_S:
+        raise EngineError(f"the link to the {other} rank is broken: start the engine again")
+
+
 class DistributedSender:
     """World's end: one latent on its way, the newest one waiting in a slot."""
 
@@ -115,11 +139,14 @@ class DistributedSender:
         self._to_rank = to_rank
         self._buffer = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
         self._newest: Latent | None = None
+        self._broken_s: float | None = None
         self._ready = threading.Condition()
         self._closed = False
         threading.Thread(target=self._run, daemon=True, name="latent-sender").start()
 
     def send(self, latent: Latent) -> None:
+        """Raises EngineError when the link has been broken for a while."""
+        check_link(self._broken_s, "decoder")
         with self._ready:
             self._newest = latent
             self._ready.notify()
@@ -138,7 +165,8 @@ class DistributedSender:
                 work = dist.isend(self._buffer, self._to_rank)
                 assert work is not None
                 work.wait()
-            except RuntimeError:  # the decoder rank is gone; the supervisor ends us too
+            except RuntimeError:  # the decoder rank is gone
+                self._broken_s = time.monotonic()
                 return
 
     def _next(self) -> Latent | None:
@@ -151,8 +179,6 @@ class DistributedSender:
 class DistributedReceiver:
     """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes
     readable when something has come."""
-
-    BROKEN_S = 3.0  # by then the supervisor should have ended us, if the other rank died
 
     def __init__(self, from_rank: int) -> None:
         import torch
@@ -170,8 +196,7 @@ class DistributedReceiver:
         """Raises EngineError when the link has been broken for a while."""
         with contextlib.suppress(BlockingIOError):
             self.wake.recv(4096)
-        if self._broken_s is not None and time.monotonic() - self._broken_s > self.BROKEN_S:
-            raise EngineError("the link to the world rank is broken: start the engine again")
+        check_link(self._broken_s, "world")
         arrived = []
         while self._arrived:
             arrived.append(self._arrived.popleft())

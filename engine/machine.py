@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 WANTED_ISA = (
@@ -44,7 +45,20 @@ def isa_flags() -> tuple[str, ...]:
 
 
 def gpus() -> tuple[str, ...]:
-    """Names of NVIDIA GPUs, as the driver's own tool lists them."""
+    """Names of the NVIDIA GPUs that this process may use, as the driver's own tool lists them."""
+    names, visible = _all_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return names
+    chosen = [one for one in visible.split(",") if one]  # numbers, or identifiers that are not looked up
+    return tuple(names[int(one)] if one.isdecimal() else names[0] for one in chosen if _is_one(one, names))
+
+
+def _is_one(chosen: str, names: tuple[str, ...]) -> bool:
+    return int(chosen) < len(names) if chosen.isdecimal() else bool(names)
+
+
+@cache
+def _all_gpus() -> tuple[str, ...]:
     if shutil.which("nvidia-smi") is None:
         return ()
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]

@@ -3,20 +3,31 @@ between sessions."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.backend import Backend, load_backend
+from engine.process_group import Crew
 from games import GAMES, simulator
+
+if TYPE_CHECKING:
+    from engine.fast.shared_backend import SharedBackend
 
 
 class ModelsAtHand:
-    """roles: which of "world", "decoder" this process hosts; fake: the test backend and simulator instead."""
+    """roles: which of "world", "decoder" this process hosts; fake: the test backend and simulator instead;
+    crew: the ranks that share its work."""
 
     def __init__(
-        self, roles: tuple[str, ...], device: str, threads: int, weights: str | None, fake: bool
+        self,
+        roles: tuple[str, ...],
+        device: str,
+        threads: int,
+        weights: str | None,
+        fake: bool,
+        crew: Crew | None = None,
     ) -> None:
         self._roles, self._device, self._threads, self._weights = roles, device, threads, weights
-        self._fake = fake
+        self._fake, self._crew = fake, crew
         self._game = ""
         self._backend: Backend | None = None
         self._parts: dict[str, Any] = {}
@@ -47,6 +58,17 @@ class ModelsAtHand:
             from engine.fake import fake_backend
 
             return fake_backend(game)
+        if self._crew is not None:
+            return self.shared_backend(game)
         return load_backend(
             game, device=self._device, roles=self._roles, threads=self._threads, weights=self._weights
         )
+
+    def shared_backend(self, game: str) -> "SharedBackend":
+        """Raises WeightsError."""
+        from engine.fast.choose import weights_directory
+        from engine.fast.shared_backend import SharedBackend
+
+        assert self._crew is not None
+        directory = weights_directory(game, self._weights)
+        return SharedBackend(game, directory, self._device, self._threads, self._crew)

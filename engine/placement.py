@@ -1,12 +1,19 @@
 """What runs where: which roles share a process, and what each process is started with."""
 
 import argparse
+import json
 import os
 import socket
 import sys
 from pathlib import Path
 
 from engine import machine
+from engine.config import GameConfig
+from engine.errors import UsageError
+from engine.team import Team, check_tokens
+from games import GAMES
+
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "assets" / "weights"
 
 
 def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
@@ -18,19 +25,53 @@ def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
     return gpus < 2 if device == "cuda" else cores <= 2
 
 
-def role_groups(options: argparse.Namespace) -> list[str]:
-    """One entry per rank: the roles it hosts. The simulator is at the world's side."""
+def team_of(options: argparse.Namespace) -> Team:
+    """Who will run where. Raises UsageError for ranks that cannot share the work, or not on these GPUs."""
+    world, decoder = options.world_ranks, options.decoder_ranks
     gpus = len(machine.gpus()) if options.device == "cuda" else 0
-    if together_or_apart(options.together, options.device, machine.cores(), gpus):
-        return ["world,decoder,simulator"]
-    return ["world,simulator", "decoder"]
+    alone = world == decoder == options.bands == 1
+    together = alone and together_or_apart(options.together, options.device, machine.cores(), gpus)
+    team = Team(world, decoder, options.bands, together or options.together == "yes")
+    if options.device == "cuda" and not alone and team.size > gpus:
+        raise UsageError(
+            f"{team.size} ranks on {gpus} GPUs: several ranks of a role need one each; "
+            "choose fewer with --world-ranks and --decoder-ranks"
+        )
+    if not options.fake:
+        check_shapes(team, options.game, options.weights)
+    return team
 
 
-def rank_arguments(options: argparse.Namespace, roles: str, inner: str) -> list[str]:
-    share = 1 if "world" in roles and "decoder" in roles else 2
-    arguments = ["engine.rank", "--roles", roles, "--inner", inner, "--device", options.device]
-    arguments += ["--threads", str(max(1, machine.cores() // share)), "--weights", options.weights]
+def check_shapes(team: Team, game: str, weights: str) -> None:
+    """Raises UsageError where the models of `game`, or any if it is empty, do not go over so many ranks."""
+    if team.world_ranks > 1:
+        for name in [game] if game else GAMES:
+            if (config := shapes_at(name, weights)) is not None:
+                check_tokens(config.world, team.world_ranks)
+
+
+def shapes_at(game: str, weights: str) -> GameConfig | None:
+    """The shapes of the weights that `game` will use, without loading them; None where those are not good,
+    which the rank that loads them explains."""
+    path = (Path(weights) if weights else SHIPPED_WEIGHTS / game) / "config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return GameConfig.from_json({name: value for name, value in data.items() if name != "files"})
+    except (OSError, AttributeError, ValueError):  # ConfigError and JSON errors are ValueErrors
+        return None
+
+
+def rank_arguments(options: argparse.Namespace, team: Team, inner: str) -> list[str]:
+    """The same for every rank: RANK tells them apart."""
+    threads = max(1, machine.cores() // team.size)
+    arguments = ["engine.rank", *team.arguments(), "--inner", inner, "--device", options.device]
+    arguments += ["--threads", str(threads), "--weights", options.weights]
     return [*arguments, "--fake"] if options.fake else arguments
+
+
+def gateway_arguments(listen: str, inner: str, team: Team, game: str, stride: int) -> list[str]:
+    arguments = ["engine.gateway", "--listen", listen, "--inner", inner, "--ranks", str(team.leaders)]
+    return [*arguments, "--game", game, "--stride", str(stride)]
 
 
 def child_environment() -> dict[str, str]:

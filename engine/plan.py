@@ -1,6 +1,7 @@
 """Which of N accelerators run the world model and which decode, from a measured profile. Needs no GPU.
 
-    python -m engine.plan --gpus 4 [--worlds 1] [--objective throughput] [--profile FILE] [--json]
+    python -m engine.plan --gpus 4 [--preset racing] [--worlds 1] [--objective throughput]
+                          [--profile FILE] [--json]
 
 Prints the table of legal splits, best first, and the choice in words; with --json one line instead."""
 
@@ -23,13 +24,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--gpus", type=int, required=True, help="accelerators to share out")
     parser.add_argument("--worlds", type=int, default=1, help="worlds dreamt at once")
     parser.add_argument("--objective", choices=OBJECTIVES, default=OBJECTIVES[0])
-    parser.add_argument("--profile", type=Path, help="a profile instead of the shipped GPU's")
+    parser.add_argument(
+        "--preset", default="racing", help="sizes that were profiled, as benchmarks name them"
+    )
+    parser.add_argument("--profile", type=Path, help="a profile instead of a shipped GPU's")
     parser.add_argument("--json", action="store_true", help="one JSON line instead of the table")
     options = parser.parse_args(argv)
     try:
         if not 1 <= options.gpus <= _MOST_GPUS:
             raise UsageError(f"--gpus {options.gpus}: choose 1 to {_MOST_GPUS}")
-        profile = read_profile(options.profile or gpu_profile())
+        profile = read_profile(options.profile) if options.profile else gpu_profile(options.preset)
         plan = make_plan(profile, options.gpus, options.worlds, options.objective)
     except EngineError as error:
         print(f"dreamcade: error: {error}", file=sys.stderr)

@@ -28,13 +28,34 @@ class Choice:
         return "filled" if self.ahead else "true"
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Whose frame an index is, where decoder ranks take turns: own, own + of, ... are this one's."""
+
+    own: int = 0
+    of: int = 1
+
+    def has(self, index: int) -> bool:
+        return index % self.of == self.own
+
+    def at_most(self, index: int) -> int:
+        return index - (index - self.own) % self.of
+
+    def at_least(self, index: int) -> int:
+        return index + (self.own - index) % self.of
+
+
+EVERY_FRAME = Turn()
+
+
 class Presentation:
-    """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller."""
+    """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller; turn: the
+    indices that are shown from here, when several ranks share them."""
 
     KEPT = 4  # newest true frames
 
-    def __init__(self, clock: GameClock, lag: LagChooser) -> None:
-        self._clock, self._lag = clock, lag
+    def __init__(self, clock: GameClock, lag: LagChooser, turn: Turn = EVERY_FRAME) -> None:
+        self._clock, self._lag, self._turn = clock, lag, turn
         self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
         self._shown = -1
         self.decode_s = 0.0
@@ -57,14 +78,15 @@ class Presentation:
         Its place is kept free for a frame's time, so that the lag need not cover the last fraction of one.
         """
         due = self._due(now_s)
-        true = self._unshown_true()
+        true = self._unshown_true(due)
         if true is not None:
             early = true - due
             if early <= 0 or early < self.decode_s * FPS or self._clock.paused:
                 return Choice(true, true)
         if (base := self._base(due)) is None or self._clock.paused:
             return None
-        index = min(due, self._furthest(base, due))
+        index = self._turn.at_most(min(due, self._furthest(base, due)))
+        index -= self._turn.of * (index == sum(base))  # the next true frame's own place
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
 
     def shown(self, choice: Choice) -> None:
@@ -76,12 +98,13 @@ class Presentation:
             return 0.0
         if self._clock.paused or not self._trues:
             return math.inf
-        wanted = max(self._shown, self._trues[0][0]) + 1
+        wanted = self._turn.at_least(max(self._shown, self._trues[0][0]) + 1)
         base = self._base(wanted)
         if base is not None:
-            wanted += wanted == sum(base)
+            here = any(index == wanted for index, _ in self._trues)
+            wanted += self._turn.of * (wanted == sum(base) and not here)
             if wanted > self._furthest(base, wanted):
-                true = self._unshown_true()
+                true = self._unshown_true(self._due(now_s))
                 if true is None:
                     return math.inf
                 wanted = true
@@ -91,10 +114,15 @@ class Presentation:
         decode = 0.0 if self._clock.paused else self.decode_s * FPS
         return math.floor(self._clock.index(now_s) + decode - self.lag + 1e-6)
 
-    def _unshown_true(self) -> int | None:
-        """The newest true frame's index, if it can still be shown."""
-        index = self._trues[-1][0] if self._trues else -1
-        return index if index > self._shown else None
+    def _unshown_true(self, due: int) -> int | None:
+        """The newest true frame's index that is shown from here, if it still can be: not once one of another
+        rank's is due."""
+        for index, _ in reversed(self._trues):
+            if self._turn.has(index):
+                return index if index > self._shown else None
+            if index <= due:
+                return None
+        return None
 
     def _base(self, due: int) -> tuple[int, int] | None:
         """The newest true frame before `due`."""

@@ -1,10 +1,11 @@
 """What was measured on one kind of accelerator: the planner's only source. Made by engine/bench/profile.py,
-kept as JSON under assets/profiles/. No torch."""
+kept as JSON under assets/profiles/. No torch, and nothing else that a bare GPU machine may not have."""
 
+import json
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Literal
-
-import msgspec
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from engine.errors import EngineError
 
@@ -12,7 +13,8 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "profiles"
 VERSION = 1
 
 
-class StepTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class StepTime:
     """One step of `worlds` worlds on `ranks` sequence-parallel ranks: median ms, memory of one rank."""
 
     ranks: int
@@ -21,7 +23,8 @@ class StepTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_gib: float
 
 
-class DecodeTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class DecodeTime:
     """One decode of `batch` latents into the dearest of `bands` bands, on one rank: median ms, memory."""
 
     batch: int
@@ -30,7 +33,8 @@ class DecodeTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_gib: float
 
 
-class TogetherTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class TogetherTime:
     """One step of `worlds` worlds and all its decodes on one accelerator, overlapped: median ms."""
 
     worlds: int
@@ -38,7 +42,8 @@ class TogetherTime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ms: float
 
 
-class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Link:
     """A message of n bytes takes latency + n / bandwidth."""
 
     latency_us: float
@@ -48,7 +53,8 @@ class Link(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.latency_us / 1e3 + size / (self.bandwidth_gb_s * 1e6)
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Model:
     """The shapes that decide which splits are legal and what has to be sent."""
 
     preset: str
@@ -61,7 +67,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     frame_bytes: int
 
 
-class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Profile:
     """memory_gib is one accelerator's; accelerators how many the measurement used; link between two of them,
     null where there was one; to_host from one to its host; made says when, by what, at which commit."""
 
@@ -74,11 +81,11 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     accelerators: int
     memory_gib: float
     model: Model
-    steps: list[StepTime]
-    decodes: list[DecodeTime]
+    steps: tuple[StepTime, ...]
+    decodes: tuple[DecodeTime, ...]
     link: Link | None
     to_host: Link
-    together: list[TogetherTime] = []
+    together: tuple[TogetherTime, ...] = ()
 
     def step_time(self, ranks: int, worlds: int) -> StepTime | None:
         return next((s for s in self.steps if (s.ranks, s.worlds) == (ranks, worlds)), None)
@@ -94,26 +101,74 @@ class ProfileError(EngineError):
 def read_profile(path: Path) -> Profile:
     """Raises ProfileError."""
     try:
-        profile = msgspec.json.decode(path.read_bytes(), type=Profile)
+        profile = from_json(json.loads(path.read_bytes()))
     except FileNotFoundError:
         raise ProfileError(f"there is no profile {path}: name a file with --profile") from None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
         raise ProfileError(f"{path} is not a profile: {error}") from None
     if (wrong := _impossible(profile)) is not None:
         raise ProfileError(f"{path} is not a profile: {wrong}")
     return profile
 
 
-def gpu_profile(folder: Path = SHIPPED) -> Path:
-    """The one GPU profile there is. Raises ProfileError where there is none, or a choice."""
-    found = [path for path in sorted(folder.glob("*.json")) if read_profile(path).device == "cuda"]
-    if not found:
+def from_json(data: Any) -> Profile:
+    """Raises ValueError, which says where."""
+    profile: Profile = _read(Profile, data, "the file")
+    return profile
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    """`data` as a `kind`: a dataclass, a tuple of them, one or None, a literal, a number, text."""
+    if isinstance(kind, UnionType):
+        return None if data is None else _read(get_args(kind)[0], data, where)
+    if is_dataclass(kind):
+        return _read_fields(kind, data, where)
+    if get_origin(kind) is tuple and isinstance(data, list):
+        return tuple(_read(get_args(kind)[0], one, f"{where}[{i}]") for i, one in enumerate(data))
+    if get_origin(kind) is Literal:
+        fine = data in get_args(kind)
+    elif kind is float:
+        fine = type(data) in (int, float)
+    else:
+        fine = type(data) is kind
+    if not fine:
+        raise ValueError(f"{where} is {data!r}")
+    return data
+
+
+def _read_fields(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where} is not an object")
+    kinds, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    for name in data.keys() - known.keys():
+        raise ValueError(f"{where} has an unknown field `{name}`")
+    for name in known.keys() - data.keys():
+        if known[name].default is MISSING:
+            raise ValueError(f"{where} misses the required field `{name}`")
+    return kind(**{name: _read(kinds[name], value, name) for name, value in data.items()})
+
+
+def gpu_profiles(folder: Path = SHIPPED) -> list[Profile]:
+    """All there are. Raises ProfileError where one cannot be used."""
+    profiles = [read_profile(path) for path in sorted(folder.glob("*.json"))]
+    return [profile for profile in profiles if profile.device == "cuda"]
+
+
+def gpu_profile(preset: str, folder: Path = SHIPPED) -> Profile:
+    """The GPU profile of a preset. Raises ProfileError where there is none, or a choice."""
+    profiles = gpu_profiles(folder)
+    if not profiles:
         raise ProfileError(
             f"no GPU was profiled yet (none in {folder}): run `python -m engine.bench.profile --device cuda "
             "--out FILE` on the machine to plan for, or name a profile with --profile FILE"
         )
+    found = [profile for profile in profiles if profile.model.preset.partition(" ")[0] == preset]
+    if not found:
+        choices = ", ".join(sorted({profile.model.preset.partition(" ")[0] for profile in profiles}))
+        raise ProfileError(f"no GPU profile of {preset!r} in {folder}: choose by --preset from {choices}")
     if len(found) > 1:
-        raise ProfileError(f"several GPU profiles: choose by --profile from {', '.join(map(str, found))}")
+        names = ", ".join(profile.name for profile in found)
+        raise ProfileError(f"several GPU profiles of {preset!r} ({names}): name a file with --profile")
     return found[0]
 
 
@@ -124,16 +179,16 @@ def _impossible(profile: Profile) -> str | None:
     if not profile.decodes or not any(step.ranks == 1 for step in profile.steps):
         return "it needs a step on 1 rank and a decode at least"
     for name in ("steps", "decodes", "together"):
-        entries: list[msgspec.Struct] = getattr(profile, name)
+        entries: tuple[Any, ...] = getattr(profile, name)
         for i, entry in enumerate(entries):
-            for field, value in msgspec.structs.asdict(entry).items():
+            for field, value in asdict(entry).items():
                 if not 0 < value < 1e9:
                     return f"{name}[{i}].{field} is {value}, it must be positive"
     for link in ("link", "to_host"):
         one: Link | None = getattr(profile, link)
         if one is not None and (one.latency_us < 0 or one.bandwidth_gb_s <= 0):
             return f"{link} must have a latency of 0 or more and a positive bandwidth"
-    sizes = {k: v for k, v in msgspec.structs.asdict(profile.model).items() if k != "preset"}
+    sizes = {k: v for k, v in asdict(profile.model).items() if k != "preset"}
     sizes |= {"accelerators": profile.accelerators, "memory_gib": profile.memory_gib}
     return next(
         (f"{field} is {value}, it must be positive" for field, value in sizes.items() if value <= 0), None

@@ -1,10 +1,14 @@
 """One rank: a process that hosts one role or several. `engine.launch` starts it; so can torchrun.
 
-    python -m engine.rank --roles world,decoder --inner ipc://DIR     (world size 1: both in one process)
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=.. MASTER_PORT=.. python -m engine.rank --roles world --inner ..
+    python -m engine.rank --together --inner ipc://DIR                 (both roles in one process)
+    torchrun --nnodes 2 --node-rank N --nproc-per-node 2 --master-addr A --master-port 29500 \\
+        -m engine.rank --world-ranks 2 --decoder-ranks 2 --inner tcp://A:29501 --listen tcp://127.0.0.1:7878
 
-Its set-up, in order: lifeline, line to the gateway, process group, roles. Then it loops: take messages, do
-the one thing that is due, sleep until the next.
+Across hosts: the same command on each, with its own N. Rank 0, on A, starts the gateway; ranks, torch's
+sockets and --inner trust whoever reaches them, so A is an address of a private network.
+
+Its set-up, in order: lifeline, process group, line to the gateway, roles. Then it loops: take messages, do
+the one thing that is due, sleep until the next. A rank that shares another's work only obeys (follower.py).
 """
 
 import argparse
@@ -13,102 +17,112 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
 
 from engine.errors import EngineError
 from engine.host import Host, Reporter, Role
 from engine.inner import Addresses, RankLine
-from engine.lifeline import LOADING_S, Failed, Lifeline
-from engine.links import DistributedReceiver, DistributedSender, LatentReceiver, LatentSender, MemoryLink
+from engine.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
+from engine.links import (
+    DistributedReceiver,
+    DistributedSender,
+    FanOut,
+    LatentReceiver,
+    LatentSender,
+    MemoryLink,
+)
+from engine.models_at_hand import ModelsAtHand
+from engine.own_gateway import OwnGateway
+from engine.placement import check_shapes
+from engine.process_group import Crew, join, own_seat
+from engine.team import Seat, Team
 
-WORLD_RANK, DECODER_RANK = 0, 1
-
-
-@dataclass(frozen=True)
-class Place:
-    """This rank among the others, from torchrun's environment variables."""
-
-    rank: int
-    world_size: int
-
-    @classmethod
-    def from_environment(cls) -> "Place":
-        return cls(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
-
-    def join(self, device: str) -> None:
-        """Enter the process group over a store on MASTER_ADDR; alone there is none. Latents are host arrays,
-        so gloo carries them on every device; NCCL comes with it for ranks that share one world model."""
-        if self.world_size == 1:
-            return
-        import torch.distributed as dist
-
-        listening = os.environ.get("MASTER_LISTEN_FD") if self.rank == 0 else None
-        store = dist.TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            self.world_size,
-            is_master=self.rank == 0,
-            wait_for_workers=False,
-            timeout=timedelta(seconds=60),
-            master_listen_fd=int(listening) if listening else None,  # bound to loopback by the supervisor
-        )
-        backend = "cpu:gloo,cuda:nccl" if device == "cuda" and dist.is_nccl_available() else "gloo"
-        dist.init_process_group(
-            backend,
-            store=store,
-            rank=self.rank,
-            world_size=self.world_size,
-            timeout=timedelta(days=365),  # a paused game sends no latents; the supervisor watches, not gloo
-        )
+WORLD_RANK = 0
+_NAMED_FIRST_S = 1.0  # for the supervisor to name the rank that died, before those that needed it complain
 
 
 def make_roles(
-    names: list[str], place: Place, options: argparse.Namespace, line: RankLine, tell: Reporter
+    team: Team, seat: Seat, crew: Crew | None, models: ModelsAtHand, line: RankLine, tell: Reporter
 ) -> list[Role]:
     """The roles of this process. The simulator is hosted beside the world: it never runs while that
     dreams."""
     from engine.decoder_worker import DecoderRole
-    from engine.models_at_hand import ModelsAtHand
+    from engine.presentation import Turn
     from engine.simulator_worker import SimulatorRole
     from engine.world_worker import WorldRole
 
-    hosted = tuple(name for name in names if name != "simulator")
-    models = ModelsAtHand(hosted, options.device, options.threads, options.weights or None, options.fake)
-    together = MemoryLink() if place.world_size == 1 else None
+    together = MemoryLink() if team.together else None
+    rarely_s = CREW_PATIENCE_S if crew else 0.0
     roles: list[Role] = []
     decode_s: Callable[[], float] = lambda: 0.0  # noqa: E731
-    if "decoder" in names:
+    if "decoder" in seat.roles:
         receiver: LatentReceiver = together or DistributedReceiver(WORLD_RANK)
         if isinstance(receiver, DistributedReceiver):
             line.wake_on(receiver.wake.fileno())
-        decoder = DecoderRole(models, receiver, tell.frame, tell.progress)
+        decoder = DecoderRole(models, receiver, tell.frame, tell.progress, Turn(seat.turn, seat.turns))
+        decoder.rarely_s = rarely_s
         roles.append(decoder)
         decode_s = lambda: decoder.decode_s  # noqa: E731
-    if "world" in names:
-        sender: LatentSender = together or DistributedSender(DECODER_RANK)
-        roles.append(WorldRole(models, sender, decode_s, tell.progress))
-    if "simulator" in names:
+    if "world" in seat.roles:
+        sender: LatentSender = together or FanOut([DistributedSender(r) for r in team.leading_decoders])
+        world = WorldRole(models, sender, decode_s, tell.progress)
+        world.rarely_s = rarely_s
+        roles.append(world)
+    if "simulator" in seat.roles:
         roles.append(SimulatorRole(models, tell.frame, tell.progress))
     return roles
 
 
 def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
     """Set up, host the roles until stopped, release. Raises EngineError and WeightsError."""
-    names, place = options.roles.split(","), Place.from_environment()
-    line = RankLine(Addresses(options.inner), options.roles)
+    team = Team(options.world_ranks, options.decoder_ranks, options.bands, options.together)
+    seat = own_seat(team)
+    if not options.listen or seat.rank:
+        take_seat(options, team, seat, lifeline)
+        return
+    check_shapes(team, options.game, options.weights)
+    gateway, reason = OwnGateway(options, team, lifeline), "the engine ended"
+    try:
+        take_seat(options, team, seat, lifeline)
+        reason = "the engine was stopped"
+    finally:
+        gateway.close(reason)
+    if gateway.failed:
+        raise EngineError(gateway.failed)
+
+
+def take_seat(options: argparse.Namespace, team: Team, seat: Seat, lifeline: Lifeline) -> None:
     lifeline.beat(LOADING_S)
     import torch
 
     torch.set_num_threads(options.threads)
-    place.join(options.device)
-    tell = Reporter(line, lifeline)
-    host = Host(make_roles(names, place, options, line, tell), line, lifeline, tell)
+    crew = join(team, seat, options.device)
+    hosted = tuple(role for role in seat.roles if role != "simulator")
+    models = ModelsAtHand(
+        hosted, options.device, options.threads, options.weights or None, options.fake, crew
+    )
+    if crew is not None and not seat.leads:
+        obey(models, crew, lifeline)
+        return
+    line = RankLine(Addresses(options.inner), seat.name)
+    tell = Reporter(line, lifeline, seat.rank)
+    host = Host(make_roles(team, seat, crew, models, line, tell), line, lifeline, tell)
     try:
         host.run()
     finally:
         host.close()
         line.close()
+
+
+def obey(models: ModelsAtHand, crew: Crew, lifeline: Lifeline) -> None:
+    """Share the work of the crew's leader until stopped."""
+    from engine.fast.leading import Follower
+    from engine.fast.orders import OrderInbox
+    from engine.follower import FollowingRank
+
+    def make(game: str) -> Follower:
+        return models.shared_backend(game).follower()
+
+    FollowingRank(make, OrderInbox(crew.orders), lifeline).run()
 
 
 def user_errors() -> tuple[type[Exception], ...]:
@@ -120,31 +134,51 @@ def user_errors() -> tuple[type[Exception], ...]:
 
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m engine.rank", description=__doc__)
-    parser.add_argument("--roles", required=True)
+    parser.add_argument("--world-ranks", type=int, default=1)
+    parser.add_argument("--decoder-ranks", type=int, default=1)
+    parser.add_argument("--bands", type=int, default=1)
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--inner", required=True)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--weights", default="")
-    parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--listen", default="", help="under torchrun: where rank 0's gateway takes clients")
+    parser.add_argument("--game", default="", help="with --listen: play only this one")
+    parser.add_argument("--stride", type=int, default=0, help="with --listen: frames per true step")
+    parser.add_argument("--parent", type=int, default=0, help="the supervisor's process, if it has one")
     parser.add_argument("--fake", action="store_true")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(sys.argv[1:] if argv is None else argv)
-    lifeline = Lifeline(options.parent, getattr(signal, "SIGKILL", signal.SIGTERM))
+    death_signal = getattr(signal, "SIGKILL", signal.SIGTERM)
+    lifeline = Lifeline(options.parent, death_signal)
+    if not options.parent and "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(os.getppid(), death_signal)  # torchrun's workers would survive its SIGKILL
     code = 0
     try:
         run_rank(options, lifeline)
     except user_errors() as error:
-        lifeline.tell(Failed(str(error), 1))
         code = 1
+        if not (is_anothers(error) and lifeline.stops_within(_NAMED_FIRST_S)):
+            lifeline.tell(Failed(str(error), code))
+            if not options.parent:
+                print(f"dreamcade: error: {error}", file=sys.stderr)
     except Exception:
-        traceback.print_exc()
         code = 1
+        if not lifeline.stops_within(_NAMED_FIRST_S):  # an exchange fails when another rank dies
+            traceback.print_exc()
     # Threads may still wait inside gloo for a rank that is gone; unwinding them can hang or crash.
     sys.stderr.flush()
     os._exit(code)
+
+
+def is_anothers(error: Exception) -> bool:
+    """Whether another rank's end is what this error tells of."""
+    from engine.fast.orders import LeaderGone
+
+    return isinstance(error, LeaderGone)
 
 
 if __name__ == "__main__":

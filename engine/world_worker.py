@@ -99,9 +99,23 @@ class WorldRole:
         return self._clock.seconds_until(self._window_end, now_s)
 
     def step(self, now_s: float) -> None:
-        """One true step: close the window, dream it, pass it on, keep pace."""
-        window = self._timeline.close(self._window_end)
-        result, took_s = self._dream(window)
+        """One true step: close the window, dream it, pass it on, keep pace. Where several sessions step at
+        once, engine/world_batch.py does so between the same two ends."""
+        window = self.close_window()
+        self.file(window, *self._dream(window))
+
+    @property
+    def dream(self) -> WorldStepper:
+        """The open session's."""
+        assert self._stepper is not None
+        return self._stepper
+
+    def close_window(self) -> Window:
+        """The buttons of the step that is due."""
+        return self._timeline.close(self._window_end)
+
+    def file(self, window: Window, result: Step, took_s: float) -> None:
+        """A step was taken: pass it on, choose where the next window ends."""
         self._steps += 1
         self._link.send(self._latent(window, result, took_s))
         self._keep_pace(window, took_s)

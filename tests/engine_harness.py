@@ -24,6 +24,7 @@ from engine.protocol import (
     pack,
     unpack_to_client,
 )
+from engine.team import Team
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +60,7 @@ class Engine:
         return (self.directory / "stderr").read_text(encoding="utf-8")
 
     def processes(self) -> dict[str, int]:
-        """Living processes of this engine: name ("gateway", "world", "decoder", "launch") -> pid."""
+        """Living processes of this engine: name ("gateway", "world", "decoder 1", "launch") -> pid."""
         found = {}
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -69,12 +70,8 @@ class Engine:
                 continue
             module = next((word for word in words if word.startswith("engine.")), "")
             if alive and module and any(str(self.directory) in word for word in words):
-                name = (
-                    words[words.index("--roles") + 1]
-                    if module == "engine.rank"
-                    else module.removeprefix("engine.")
-                )
-                found[name.removesuffix(",simulator")] = int(entry.name)
+                name = rank_name(entry, words) if module == "engine.rank" else module.removeprefix("engine.")
+                found[name] = int(entry.name)
         return found
 
     def wait(self, timeout_s: float = 4.0) -> int:
@@ -100,6 +97,14 @@ class Engine:
             if pipe is not None:
                 pipe.close()
         self._directory.cleanup()
+
+
+def rank_name(process: Path, words: list[str]) -> str:
+    """How the supervisor calls the rank that /proc shows here."""
+    facts = (process / "environ").read_bytes().decode(errors="replace").split("\0")
+    rank = int(next(fact for fact in facts if fact.startswith("RANK=")).partition("=")[2])
+    counts = [int(words[words.index(f) + 1]) for f in ("--world-ranks", "--decoder-ranks", "--bands")]
+    return Team(*counts, "--together" in words).seat(rank).name
 
 
 class Player:

@@ -1,13 +1,18 @@
 """The benchmarks run on the CPU and end with one JSON line."""
 
 import json
+import subprocess
 import sys
 
 import pytest
+import torch
 
-from engine.bench import decoder, engine, profile, world
+from engine.bench import decoder, engine, everything, hbm, profile, roundtrip, scaling, split, world
 from engine.bench.presets import NAMES, preset
+from engine.bench.ranks import run_ranks
+from engine.bench.roofline import Ceilings
 from engine.fast.bands import Rows, band_macs
+from engine.fast.device_link import DeviceReceiver, DeviceSender
 from engine.layout import make_plan
 from engine.models.autoencoder import Decoder
 from engine.models.world_model import WorldModel
@@ -53,3 +58,117 @@ def test_presets_are_shapes_that_go_over_ranks():
         assert config.tokens % 8 == 0 and config.heads % 4 == 0
     parameters = sum(p.numel() for p in WorldModel(preset("small").world).parameters())
     assert parameters < 1_000_000
+
+
+def test_apart_gives_every_frame_and_a_prediction(monkeypatch, tmp_path, capsys):
+    profile = tmp_path / "profile.json"
+    values = {"ms": 1.0, "memory_gib": 0.1}
+    link = {"latency_us": 1.0, "bandwidth_gb_s": 10.0}
+    config = preset("small").world
+    model = {"preset": "small", "tokens": config.tokens, "heads": 4, "layers": 3, "width": 64, "rows": 10}
+    profile.write_text(
+        json.dumps(
+            {
+                "version": 1, "name": "made up", "hardware": "none", "device": "cpu", "measured": False,
+                "made": "here", "accelerators": 2, "memory_gib": 4.0,
+                "model": model | {"latent_bytes": 9600, "frame_bytes": 1036800},
+                "steps": [{"ranks": 1, "worlds": 2} | values],
+                "decodes": [{"batch": 2, "bands": 1} | values],
+                "link": link, "to_host": link,
+            }
+        )
+    )  # fmt: skip
+    arguments = ["--game", "small", "--worlds", "2", "--runs", "2", "--profile", str(profile), "--json"]
+    monkeypatch.setattr(sys, "argv", ["split", *arguments])
+    split.main()
+    result = json.loads(capsys.readouterr().out)
+    for way in ("one", "two"):
+        assert result[way]["frames_per_s"] > 0 and result[way]["predicted_frames_per_s"] > 0
+    assert result["two"]["predicted_frames_per_s"] > result["one"]["predicted_frames_per_s"]
+
+
+def device_link_on_rank(rank: int) -> list[list[float]] | None:
+    """Rank 1 sends faster than rank 0 receives."""
+    value = torch.zeros(3)
+    if rank:
+        link = DeviceSender(value, 0)
+        for i in range(9):
+            link.send(value + i)
+        return link.close()
+    receiver, got = DeviceReceiver(value, 1), []
+    for _ in range(9):
+        receiver.receive(value)
+        got.append(value.tolist())
+    receiver.close()
+    return got
+
+
+def test_a_device_link_loses_nothing_and_keeps_order():
+    assert run_ranks(2, device_link_on_rank) == [[float(i)] * 3 for i in range(9)]
+
+
+def test_scaling_explains_each_point_and_names_what_it_left_out(monkeypatch, tmp_path, capsys):
+    path = tmp_path / "result.json"
+    sizes = ["--worlds", "1,2", "--context", "4", "--ranks", "1,2"]
+    monkeypatch.setattr(sys, "argv", ["scaling", "--game", "small", "--runs", "1", *sizes, "--json"])
+    scaling.main()
+    path.write_text(capsys.readouterr().out)
+    result = json.loads(path.read_text())
+    assert [one["worlds"] for one in result["worlds"]] == [1, 2] and not result["skipped"]
+    assert [one["ranks"] for one in result["ranks"]] == [1, 2] and result["context"][0]["context"] == 4
+    assert {one["step"]["bound"] for one in result["worlds"]} <= {"compute", "memory", "launch"}
+    monkeypatch.setattr(sys, "argv", ["scaling", "--game", "small", *sizes, "--seconds", "0", "--json"])
+    scaling.main()
+    assert len(json.loads(capsys.readouterr().out)["skipped"]) == 5
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "plot.png"
+    monkeypatch.setattr(sys, "argv", ["scaling", "--from", str(path), "--plot", str(plot)])
+    scaling.main()
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_ceilings_name_what_binds():
+    ceilings = Ceilings(copy_gb_s=1000.0, matmul_tflop_s=100.0, launch_us=3.0)
+    assert ceilings.judge(1.0, flop=80e9, moved=1e6)["bound"] == "compute"
+    assert ceilings.judge(1.0, flop=1e9, moved=900e6) == {
+        "bound": "memory", "of_matmul": 0.01, "of_copy": 0.9, "flop_per_byte": 1.11
+    }  # fmt: skip
+    assert ceilings.judge(1.0, flop=1e9, moved=1e6)["bound"] == "launch"
+
+
+def test_counted_bytes_are_read_from_behind_the_profilers_own_words():
+    text = (
+        '==PROF== Connected\n"ID","Metric Name","Metric Unit","Metric Value"\n'
+        '"0","dram__bytes_read.sum","byte","1,024"\n"0","dram__bytes_write.sum","Kbyte","2"\n'
+        '"0","other","byte","7"\n'
+    )
+    assert hbm.total_of(text) == 3024 and hbm.total_of("==ERROR== no") == 0
+
+
+def test_roundtrip_measures_real_processes(monkeypatch, capsys):
+    options = ["--seconds", "1", "--fake", "--decoder-ranks", "2", "--stride", "4", "--json"]
+    monkeypatch.setattr(sys, "argv", ["roundtrip", *options])
+    assert roundtrip.main() == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["stride"] == 4 and result["shown_fps"] > 5 and result["input_to_true_ms"]["p50"] > 0
+
+
+def test_everything_runs_small_and_names_what_it_leaves_out(monkeypatch, tmp_path):
+    options = ["--device", "cpu", "--small", "--only", "decoder,two", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["everything", *options])
+    assert everything.main() == 0
+    said = (tmp_path / "everything.log").read_text()
+    assert "hbm" in said and "left out: needs a GPU" in said
+    results = [one["result"] for one in json.loads((tmp_path / "two.json").read_text())]
+    assert [one.get("bench", "profile") for one in results] == ["profile", "split", "split"]
+    assert read_profile(tmp_path / "profile-small.json").measured
+
+
+def test_benchmarks_of_a_bare_gpu_machine_need_no_sockets():
+    """Such a machine has torch and triton, not pyzmq or msgspec."""
+    modules = "world, decoder, engine, profile, split, scaling, hbm, everything"
+    code = (
+        "import sys; sys.modules['zmq'] = sys.modules['msgspec'] = None\n"
+        f"from engine.bench import {modules}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -4,7 +4,7 @@ from itertools import pairwise
 import pytest
 
 from engine.clock import FollowedClock, GameClock, LagChooser, StepPace
-from engine.presentation import Choice, Presentation
+from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
 
 
 def running(clock: GameClock, index: float = 0.0) -> GameClock:
@@ -98,11 +98,18 @@ def test_the_lag_follows_the_lateness_of_true_frames_up_to_4():
 # -- which picture is shown ---------------------------------------------------------------------------
 
 
-def played(step_frames: float, decode_frames: float, stride: int, lag: int, frames: int) -> list[Choice]:
+def played(
+    step_frames: float,
+    decode_frames: float,
+    stride: int,
+    lag: int,
+    frames: int,
+    turn: Turn = EVERY_FRAME,
+) -> list[Choice]:
     """A decoder that works without pause beside a world whose latents come `step_frames` after their
     index."""
     clock = running(GameClock())
-    presentation = Presentation(clock, LagChooser(lag))
+    presentation = Presentation(clock, LagChooser(lag), turn)
     presentation.decode_s = decode_frames / 60
     now, next_true, shown = 0.0, 0, []
     while now < frames:
@@ -141,6 +148,19 @@ def test_a_slow_decoder_still_shows_every_true_frame_and_keeps_game_time():
     true = [choice.index for choice in shown if choice.ahead == 0]
     assert true == list(range(0, true[-1] + 1, 4)) and true[-1] > 108
     assert all(a.index < b.index for a, b in pairwise(shown))
+
+
+@pytest.mark.parametrize("turns", [2, 3])
+@pytest.mark.parametrize("stride", [1, 3, 4])
+def test_decoders_that_take_turns_show_together_what_a_fast_one_shows(turns, stride):
+    one = played(0.9, 0.3, stride, lag=2, frames=80)
+    each = [played(0.9, 0.3 * turns, stride, 2, 80, Turn(own, turns)) for own in range(turns)]
+    for own, shown in enumerate(each):
+        indices = [choice.index for choice in shown]
+        assert indices == sorted(set(indices)) and all(index % turns == own for index in indices)
+    together = sorted((choice for shown in each for choice in shown), key=lambda choice: choice.index)
+    assert [choice.index for choice in together][:70] == [choice.index for choice in one][:70]
+    assert [c.index for c in together if not c.ahead][:15] == [c.index for c in one if not c.ahead][:15]
 
 
 def test_true_frames_that_always_come_too_late_are_waited_for():
@@ -188,3 +208,14 @@ def test_waiting_until_due_is_neither_early_nor_late():
     assert wait_s == pytest.approx(3 / 60 - 0.005)
     assert presentation.choose(100.0 + wait_s - 0.001) is None
     assert presentation.choose(100.0 + wait_s) == Choice(1, 0)
+
+
+@pytest.mark.parametrize("turn", [EVERY_FRAME, Turn(0, 2)])
+def test_a_true_frame_that_came_early_is_waited_for_until_its_own_time(turn):
+    presentation = Presentation(running(GameClock()), LagChooser(2), turn)
+    for index in (0, 4):
+        presentation.arrived(index, 4, 100.0)
+    presentation.shown(Choice(3 if turn is EVERY_FRAME else 2, 0))
+    wait_s = presentation.seconds_until_due(100.0)
+    assert wait_s == pytest.approx(6 / 60)
+    assert presentation.choose(100.0 + wait_s) == Choice(4, 4)

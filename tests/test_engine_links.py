@@ -42,7 +42,8 @@ RANK = """
 import os, sys, time
 import numpy as np
 from engine.links import DistributedReceiver, DistributedSender, Latent
-from engine.rank import Place
+from engine.process_group import join, own_seat
+from engine.team import Team
 
 
 def latent(index):
@@ -50,9 +51,10 @@ def latent(index):
     return Latent(1, 0, index, 4, index, 0, 0, 0, 0.0, 0.0, np.zeros(3, np.float32), values)
 
 
-place = Place.from_environment()
-place.join("cpu")
-if place.rank == 0:
+team = Team()
+seat = own_seat(team)
+assert join(team, seat, "cpu") is None
+if seat.rank == 0:
     link = DistributedSender(1)
     begun_s = time.monotonic()
     for index in range(300):

@@ -10,7 +10,7 @@ import pytest
 from engine.address import in_use
 from engine.errors import UsageError
 from engine.launch import check, parse
-from engine.placement import role_groups, together_or_apart
+from engine.placement import team_of, together_or_apart
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from tests.engine_harness import ROOT, engine, player
 
@@ -25,8 +25,11 @@ def launched(*arguments: str, stdin=subprocess.DEVNULL) -> subprocess.CompletedP
     [
         (["--game", "chess"], "choose one of racing, platformer"),
         (["--stride", "9"], "choose 1 to 8"),
-        (["--world-ranks", "2"], "leave --world-ranks at 1"),
-        (["--decoder-ranks", "3"], "leave --decoder-ranks at 1"),
+        (["--world-ranks", "0"], "choose 1 or more with --world-ranks"),
+        (["--decoder-ranks", "0"], "choose 1 or more with --decoder-ranks"),
+        (["--world-ranks", "3"], "3 world ranks do not divide 160 tokens: choose one of 1, 2, 4"),
+        (["--decoder-ranks", "3", "--bands", "2"], "2 bands do not divide 3 decoder ranks"),
+        (["--world-ranks", "2", "--together", "yes"], "leave --together out"),
         (["--listen", "udp://127.0.0.1:1"], "use ipc://"),
         (["--listen", "tcp://127.0.0.1"], "needs a port"),
         (["--listen", "tcp://0.0.0.0:7878"], "keys for that are not available yet"),
@@ -120,8 +123,8 @@ def test_roles_share_a_process_where_they_would_share_cores_anyway():
     assert together_or_apart("auto", "cuda", cores=16, gpus=1) and not together_or_apart(
         "auto", "cuda", cores=16, gpus=2
     )
-    assert role_groups(parse(["--together", "yes"])) == ["world,decoder,simulator"]
-    assert role_groups(parse(["--together", "no"])) == ["world,simulator", "decoder"]
+    assert [seat.name for seat in team_of(parse(["--together", "yes"])).seats()] == ["world,decoder"]
+    assert [seat.name for seat in team_of(parse(["--together", "no"])).seats()] == ["world", "decoder"]
 
 
 def test_the_version_of_any_hello_is_read_and_nothing_else_is_believed():
@@ -135,3 +138,11 @@ def test_checks_need_no_parser():
     options.stride = -1
     with pytest.raises(UsageError):
         check(options)
+
+
+def test_auto_layout_on_a_cpu_says_what_it_does_and_serves():
+    with engine("--layout", "auto", listen="tcp://127.0.0.1:0") as running:
+        said = running.process.stdout.readline().decode()
+        assert said.startswith("dreamcade: layout: no layout to choose on a CPU")
+        with player(running.process.stdout.readline().decode().split()[-1]) as me:
+            assert me.join() and me.frames(0.2)

@@ -1,16 +1,23 @@
 """The planner on synthetic profiles: against brute force, and properties of what it picks."""
 
+import argparse
 import itertools
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
-from engine import plan
+from engine import machine, plan
+from engine.auto_layout import auto_layout, team_for
+from engine.bench.presets import preset
+from engine.errors import UsageError
+from engine.launch import parse
 from engine.layout import OBJECTIVES, Split, make_plan, predict, preference, why_illegal
-from engine.profiles import SHIPPED, Profile, ProfileError, gpu_profile, read_profile
+from engine.placement import team_of
+from engine.profiles import SHIPPED, Profile, ProfileError, from_json, gpu_profile, read_profile
+from engine.team import Team
 
 
 def document(seed: int = 0, **changes: object) -> dict:
@@ -38,7 +45,7 @@ def document(seed: int = 0, **changes: object) -> dict:
 
 
 def profile(seed: int = 0, **changes: object) -> Profile:
-    return msgspec.convert(document(seed, **changes), Profile)
+    return from_json(document(seed, **changes))
 
 
 def brute_force(p: Profile, gpus: int, worlds: int) -> tuple[float, float]:
@@ -125,7 +132,7 @@ def test_splits_that_break_a_rule_are_refused_in_words():
 
 def test_unmeasured_ranks_are_extrapolated_and_say_so():
     p = profile(steps=[{"ranks": n, "worlds": 1, "ms": 2.0 + 8.0 / n, "memory_gib": 1.0} for n in (1, 2)])
-    p = msgspec.structs.replace(p, link=msgspec.structs.replace(p.link, latency_us=0.0, bandwidth_gb_s=1e9))
+    p = replace(p, link=replace(p.link, latency_us=0.0, bandwidth_gb_s=1e9))
     made = make_plan(p, 16)
     four = next(one for one in made.table if one.split.world_ranks == 4 and one.split.batch == 1)
     assert four.extrapolated and four.latency_ms > 4.0  # 2 + 8 / 4, and the decode
@@ -139,7 +146,7 @@ def test_unmeasured_ranks_are_extrapolated_and_say_so():
         ({"colour": "blue"}, "unknown field `colour`"),
         ({"steps": []}, "a step on 1 rank"),
         ({"steps": [{"ranks": 1, "worlds": 1, "ms": -1.0, "memory_gib": 1.0}]}, r"steps\[0\].ms is -1.0"),
-        ({"decodes": [{"batch": 1, "bands": 1, "ms": 1.0}]}, "missing required field `memory_gib`"),
+        ({"decodes": [{"batch": 1, "bands": 1, "ms": 1.0}]}, "misses the required field `memory_gib`"),
         ({"memory_gib": "much"}, "memory_gib"),
         ({"link": {"latency_us": 1.0, "bandwidth_gb_s": 0.0}}, "positive bandwidth"),
     ],
@@ -163,7 +170,7 @@ def test_command_prints_the_table_and_one_json_line(tmp_path, capsys):
 
 
 def test_without_a_gpu_profile_it_says_so_plainly(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "gpu_profile", lambda: gpu_profile(tmp_path))
+    monkeypatch.setattr(plan, "gpu_profile", lambda preset: gpu_profile(preset, tmp_path))
     assert plan.main(["--gpus", "2"]) == 1
     assert "no GPU was profiled yet" in capsys.readouterr().err
     assert plan.main(["--gpus", "0"]) == 2
@@ -172,3 +179,67 @@ def test_without_a_gpu_profile_it_says_so_plainly(tmp_path, capsys, monkeypatch)
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.json")), ids=lambda path: Path(path).stem)
 def test_shipped_profiles_are_good(path):
     assert make_plan(read_profile(path), 2).table
+
+
+# -- serve --layout auto ------------------------------------------------------------------------------
+
+
+def shipped(tmp_path, **changes: object) -> Path:
+    """A folder with one made-up profile of the shipped racing model's shapes on two GPUs "H200"."""
+    world = preset("racing").world
+    shapes = {"tokens": world.tokens, "heads": world.heads, "layers": world.layers, "width": world.width}
+    model = document()["model"] | shapes | {"preset": "racing"}
+    values = document(hardware="H200", model=model, **changes)
+    (tmp_path / "h200-racing.json").write_text(json.dumps(values))
+    return tmp_path
+
+
+def on_gpus(monkeypatch, count: int, *arguments: str) -> argparse.Namespace:
+    monkeypatch.setattr(machine, "gpus", lambda: ("H200",) * count)
+    return parse(["--device", "cuda", "--layout", "auto", "--game", "racing", *arguments])
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4])
+def test_auto_layout_is_the_planners_best_without_batching(tmp_path, monkeypatch, gpus):
+    chosen = auto_layout(on_gpus(monkeypatch, gpus), shipped(tmp_path))
+    table = make_plan(gpu_profile("racing", tmp_path), gpus).table
+    best = next(one.split for one in table if one.split.batch == 1)
+    assert chosen.team == team_for(best) and str(best) in chosen.why
+    assert ("extrapolated" in chosen.why) == (gpus == 4)
+    assert chosen.team.size <= gpus
+
+
+def test_without_a_fitting_profile_auto_layout_says_so_and_leaves_one_rank_each(tmp_path, monkeypatch):
+    options = on_gpus(monkeypatch, 2)
+    nothing = auto_layout(options, tmp_path)
+    assert nothing.team is None and "no profile" in nothing.why and "one rank each" in nothing.why
+    monkeypatch.setattr(machine, "gpus", lambda: ("RTX",) * 2)
+    assert auto_layout(options, shipped(tmp_path)).team is None
+    assert auto_layout(parse(["--layout", "auto"]), tmp_path).team is None
+    assert team_of(options) == Team(1, 1)
+
+
+def test_auto_layout_and_ranks_by_hand_are_refused_together():
+    with pytest.raises(UsageError, match="--layout auto chooses the ranks"):
+        parse(["--layout", "auto", "--decoder-ranks", "2"])
+
+
+def test_one_of_several_profiles_is_chosen_by_its_preset(tmp_path):
+    shipped(tmp_path)
+    other = document()["model"] | {"preset": "wide-world (untrained)"}
+    (tmp_path / "wide.json").write_text(json.dumps(document(model=other, name="wide")))
+    assert gpu_profile("wide-world", tmp_path).name == "wide"
+    with pytest.raises(ProfileError, match="choose by --preset from racing, wide-world"):
+        gpu_profile("chess", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen"),
+    [(None, ("A", "B", "C")), ("2,0", ("C", "A")), ("", ()), ("GPU-1", ("A",)), ("7", ())],
+)
+def test_only_visible_gpus_are_shared_out(monkeypatch, visible, seen):
+    monkeypatch.setattr(machine, "_all_gpus", lambda: ("A", "B", "C"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert machine.gpus() == seen

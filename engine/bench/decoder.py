@@ -7,17 +7,16 @@ moved do. So beside the times: multiply-adds, and the bytes that each way must m
 inputs and outputs once, as eager PyTorch has them and as the fused kernels have them. Ends with one JSON
 line."""
 
-import argparse
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import nn
 
-from engine.bench.presets import NAMES, label, preset
-from engine.bench.timing import Timing, hardware, timed
+from engine.bench.command import dtype_name, dtype_on, figures, parser_for, say
+from engine.bench.presets import label, preset
+from engine.bench.roofline import Ceilings
+from engine.bench.timing import hardware, timed
 from engine.fast.bands import Rows, band_macs
 from engine.fast.cuda_graph import EagerPaint, GraphDecoder, Paint
 from engine.models.autoencoder import Decoder, Up, to_bytes
@@ -27,25 +26,25 @@ ROWS, COLUMNS = 10, 15
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--game", choices=NAMES, default="racing")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = parser_for(__doc__)
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile max-autotune too: minutes")
+    parser.add_argument("--tuned", action="store_true", help="every tile of the fused kernels too: minutes")
     options = parser.parse_args()
-    result = measure(options.game, options.device, options.batch, options.runs)
-    if not options.json:
-        print(table(result))
-    print(json.dumps(result))
+    slow = frozenset(name for name in ("compiled", "tuned") if getattr(options, name))
+    result = measure(options.game, options.device, options.batch, options.runs, slow)
+    say(result, table, options.json)
 
 
-def measure(game: str, device: str, batch: int, runs: int) -> dict[str, Any]:
+def measure(
+    game: str, device: str, batch: int, runs: int, slow: frozenset[str] = frozenset()
+) -> dict[str, Any]:
     config = preset(game).autoencoder
     torch.manual_seed(0)
     decoder = Decoder(config).to(device).eval().requires_grad_(False)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    timings = timed(ways(decoder, config.channels, batch, dtype), device, runs)
+    dtype = dtype_on(device)
+    ceilings = Ceilings.of(device, dtype)
+    timings = timed(ways(decoder, config.channels, batch, dtype, slow), device, runs)
     macs = band_macs(decoder, Rows(0, ROWS, ROWS), COLUMNS)
     eager_bytes, fused_bytes = bytes_moved(decoder, batch, dtype.itemsize)
     first = next(iter(timings.values())).median_ms
@@ -53,17 +52,37 @@ def measure(game: str, device: str, batch: int, runs: int) -> dict[str, Any]:
         "bench": "decoder",
         "game": label(game),
         "device": hardware(device),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
+        "ceilings": ceilings.to_json(),
         "batch": batch,
         "parameters": sum(p.numel() for p in decoder.parameters()),
         "gflop_per_frame": round(2 * macs / 1e9, 3),
         "mib_moved": {"eager": round(eager_bytes / 2**20, 2), "fused": round(fused_bytes / 2**20, 2)},
-        "ways": {name: figures(timing, first, macs, batch) for name, timing in timings.items()},
+        "ways": {
+            name: figures(timing)
+            | ceilings.judge(
+                timing.median_ms, 2 * macs * batch, fused_bytes if "fused" in name else eager_bytes
+            )
+            | {
+                "ms_per_frame": round(timing.median_ms / batch, 4),
+                "times_eager": round(first / timing.median_ms, 3),
+                "tflop_per_s": round(2e-9 * macs * batch / timing.median_ms, 3),
+            }
+            for name, timing in timings.items()
+        },
     }
 
 
-def ways(decoder: Decoder, channels: int, batch: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
-    """What exists on the decoder's device, eager first."""
+def ways(
+    decoder: Decoder,
+    channels: int,
+    batch: int,
+    dtype: torch.dtype,
+    slow: frozenset[str] = frozenset(),
+    captured: bool = True,
+) -> dict[str, Callable[[], object]]:
+    """What exists on the decoder's device, eager first. captured: in graphs too; slow: with what takes
+    minutes to build, "compiled" by torch.compile and "tuned" tiles."""
     shape = (channels, ROWS, COLUMNS)
     device = next(decoder.parameters()).device.type
     latents = torch.randn(batch, *shape, device=device)
@@ -84,13 +103,16 @@ def ways(decoder: Decoder, channels: int, batch: int, dtype: torch.dtype) -> dic
     if device == "cuda":
         from engine.fast.fused_decoder import FusedPaint
 
-        fused, tuned = FusedPaint(decoder, dtype), FusedPaint(decoder, dtype, tuned=True)
-        best = torch.compile(plain, mode="max-autotune-no-cudagraphs")
-        works["eager + graph"] = static(plain, True)
-        works["torch.compile max-autotune + graph"] = static(best, True)
+        fused = FusedPaint(decoder, dtype)
         works["fused"] = static(fused, False)
+    if device == "cuda" and captured:
+        works["eager + graph"] = static(plain, True)
         works["fused + graph"] = static(fused, True)
-        works["fused, tuned + graph"] = static(tuned, True)
+    if device == "cuda" and "tuned" in slow:
+        works["fused, tuned + graph"] = static(FusedPaint(decoder, dtype, tuned=True), True)
+    if device == "cuda" and "compiled" in slow:
+        best = torch.compile(plain, mode="max-autotune-no-cudagraphs")
+        works["torch.compile max-autotune + graph"] = static(best, True)
     return works
 
 
@@ -118,23 +140,15 @@ def bytes_moved(decoder: Decoder, batch: int, size: int) -> tuple[int, int]:
     return eager, fused
 
 
-def figures(timing: Timing, first_ms: float, macs: int, batch: int) -> dict[str, float]:
-    rounded = {key: round(value, 4) for key, value in asdict(timing).items()}
-    return rounded | {
-        "ms_per_frame": round(timing.median_ms / batch, 4),
-        "times_eager": round(first_ms / timing.median_ms, 3),
-        "tflop_per_s": round(2e-9 * macs * batch / timing.median_ms, 3),
-    }
-
-
 def table(result: dict[str, Any]) -> str:
     head = f"{result['game']} on {result['device']}, {result['dtype']}, batch {result['batch']}: "
     head += f"{result['parameters'] / 1e6:.2f}M parameters, {result['gflop_per_frame']} GFLOP a frame, "
     head += f"{result['mib_moved']['eager']} MiB moved eagerly, {result['mib_moved']['fused']} fused"
-    lines = [head, f"{'way':36} {'median ms':>9} {'p99 ms':>9} {'ms/frame':>9} {'x eager':>8} {'TFLOP/s':>8}"]
+    columns = f"{'median ms':>9} {'p99 ms':>9} {'ms/frame':>9} {'x eager':>8} {'TFLOP/s':>8} bound"
+    lines = [head, f"{'way':36} {columns}"]
     for name, one in result["ways"].items():
         times = f"{one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['ms_per_frame']:9.3f}"
-        lines.append(f"{name:36} {times} {one['times_eager']:8.2f} {one['tflop_per_s']:8.2f}")
+        lines.append(f"{name:36} {times} {one['times_eager']:8.2f} {one['tflop_per_s']:8.2f} {one['bound']}")
     return "\n".join(lines)
 
 

@@ -2,46 +2,49 @@
 
     python -m engine.bench.engine --game racing --device cuda --worlds 1 --json
 
-Three ways in one run: step, decode and copy one after the other; the same overlapped on streams; and the step
-alone, the floor of the overlapped one. Latency is one step, decode and copy with nothing else under way: from
-buttons to pixels on the host. Weights are random: times do not depend on them. Ends with one JSON line."""
+In one run: step, decode and copy one after the other; the same overlapped on streams; and each of the three
+alone, the longest of which is the overlapped one's floor. Latency is one step, decode and copy with nothing
+else under way: from buttons to pixels on the host. Weights are random: times do not depend on them. Ends with
+one JSON line.
 
-import argparse
-import json
-from dataclasses import asdict
+A filled frame is extrapolated and decoded as in play, host to host, one after the other; with three of them
+behind each true frame that is what stride 4 shows."""
+
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.bench.presets import NAMES, label, preset
+from engine.bench.command import dtype_on, figures, parser_for, say
+from engine.bench.presets import label, preset
 from engine.bench.timing import hardware, timed, wait
-from engine.fast.cuda_graph import GraphDecoder, GraphWorld
+from engine.config import GameConfig
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld, Paint, make_paint
+from engine.fast.extrapolators import LearnedExtrapolator, TorchNet
 from engine.fast.pipeline import Pipeline
 from engine.models.autoencoder import Decoder
+from engine.models.weights import build
 from engine.models.world_model import WorldModel
 
 _TICKS = 8  # per timed run, so that filling the pipeline weighs little
+_ALONE = ("step alone", "decode alone", "copy alone")
+_FILLED = 3  # frames between two true ones
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--game", choices=NAMES, default="racing")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = parser_for(__doc__, runs=20)
     parser.add_argument("--worlds", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--compiled", action="store_true", help="torch.compile the step before its capture")
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument("--tuned", action="store_true", help="try all tiles of the fused decoder first")
     options = parser.parse_args()
-    result = measure(options.game, options.device, options.worlds, options.runs, options.compiled)
-    if not options.json:
-        print(table(result))
-    print(json.dumps(result))
+    made = built(options.game, options.device, options.worlds, options.compiled, options.tuned)
+    result = measure(options.game, options.device, options.runs, *made)
+    say(result | {"compiled": options.compiled, "tuned": options.tuned}, table, options.json)
 
 
-def measure(game: str, device: str, worlds: int, runs: int, compiled: bool) -> dict[str, Any]:
-    pipeline, controls = built(game, device, worlds, compiled)
-    lane = pipeline.lanes[0]
+def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.ndarray) -> dict[str, Any]:
+    worlds, lane = len(controls), pipeline.lanes[0]
 
     def overlapped() -> None:
         for _ in range(_TICKS):
@@ -52,43 +55,83 @@ def measure(game: str, device: str, worlds: int, runs: int, compiled: bool) -> d
         pipeline.push(controls)
         pipeline.flush()
 
-    def step_only() -> None:
-        pipeline.world.step(controls)
-
-    timings = timed({"in turn": in_turn}, device, runs) | timed(
-        {"overlapped": overlapped, "step alone": step_only, "decode alone": lane.decoder.replay}, device, runs
-    )
+    works: dict[str, Callable[[], object]] = {
+        "overlapped": overlapped,
+        "step alone": lambda: pipeline.world.step(controls),
+        "decode alone": lane.decoder.replay,
+        "copy alone": lambda: lane.pictures_host.copy_(lane.decoder.pictures, non_blocking=True),
+    }
+    if worlds == 1:
+        works["filled frame"] = filling(preset(game), device, lane.decoder)
+    timings = timed({"in turn": in_turn}, device, runs) | timed(works, device, runs)
     wait(device)
-    ticks = {"overlapped": _TICKS}
+    tick_ms = timings["overlapped"].median_ms / _TICKS
+    fill_ms = timings["filled frame"].median_ms if worlds == 1 else 0.0
+    shown = (1 + _FILLED) / (tick_ms + _FILLED * fill_ms) * 1e3
+    floor = max(_ALONE, key=lambda name: timings[name].median_ms)
     return {
         "bench": "engine",
         "game": label(game),
         "device": hardware(device),
         "worlds": worlds,
-        "compiled": compiled,
         "latency_ms": round(timings["in turn"].median_ms, 4),
-        "true_frames_per_s": round(worlds * _TICKS / timings["overlapped"].median_ms * 1e3, 1),
-        "overlap_gain": round(timings["in turn"].median_ms * _TICKS / timings["overlapped"].median_ms, 3),
+        "true_frames_per_s": round(worlds / tick_ms * 1e3, 1),
+        "shown_frames_per_s": round(shown, 1) if fill_ms else None,
+        "overlap_gain": round(timings["in turn"].median_ms / tick_ms, 3),
+        "floor": floor.removesuffix(" alone"),
+        "times_floor": round(tick_ms / timings[floor].median_ms, 3),
         "ways": {
-            name: {key: round(value, 4) for key, value in asdict(timing).items()}
-            | {"frames_per_s": round(worlds * ticks.get(name, 1) / timing.median_ms * 1e3, 1)}
+            name: figures(timing)
+            | {
+                "frames_per_s": round(
+                    worlds * (_TICKS if name == "overlapped" else 1) / timing.median_ms * 1e3, 1
+                )
+            }
             for name, timing in timings.items()
         },
     }
 
 
-def built(game: str, device: str, worlds: int, compiled: bool) -> tuple[Pipeline, np.ndarray]:
+def built(
+    game: str, device: str, worlds: int, compiled: bool = False, tuned: bool = False
+) -> tuple[Pipeline, np.ndarray]:
     """A pipeline of two lanes, and controls for its steps."""
-    config, capture = preset(game), device == "cuda"
-    assert (config.world.rows, config.world.columns) == (10, 15), "this preset's world has no decoder"
+    config = preset(game)
+    world = world_for(config, device, worlds, compiled)
+    pipeline = Pipeline(world, lanes_for(config, device, worlds, tuned))
+    return pipeline, np.ones(world.controls.shape, np.float32)
+
+
+def world_for(config: GameConfig, device: str, worlds: int, compiled: bool = False) -> GraphWorld:
     torch.manual_seed(0)
     model = WorldModel(config.world).to(device).eval().requires_grad_(False)
+    return GraphWorld(model, worlds, dtype_on(device), capture=device == "cuda", compiled=compiled)
+
+
+def lanes_for(config: GameConfig, device: str, worlds: int, tuned: bool = False) -> list[GraphDecoder]:
+    """Two decoders, for the lanes of a pipeline."""
+    assert shape_of(config)[1:] == (10, 15), "this preset's world has no decoder"
+    torch.manual_seed(0)
     decoder = Decoder(config.autoencoder).to(device).eval().requires_grad_(False)
-    dtype = torch.bfloat16 if capture else torch.float32
-    world = GraphWorld(model, worlds, dtype, capture=capture, compiled=compiled)
-    shape = (config.world.channels, config.world.rows, config.world.columns)
-    decoders = [GraphDecoder(decoder, shape, worlds, dtype, capture) for _ in range(2)]
-    return Pipeline(world, decoders), np.ones(world.controls.shape, np.float32)
+    dtype = dtype_on(device)
+    paint: Paint = make_paint(decoder, dtype, tuned=tuned)
+    return [GraphDecoder(decoder, shape_of(config), worlds, dtype, device == "cuda", paint) for _ in range(2)]
+
+
+def filling(config: GameConfig, device: str, decoder: GraphDecoder) -> Callable[[], object]:
+    """A filled frame of the learned extrapolator: latents on the host to pixels on the host."""
+    torch.manual_seed(0)
+    net = build(config, "extrapolator").to(device).eval().requires_grad_(False)
+    extrapolator = LearnedExtrapolator(TorchNet(net, dtype_on(device)))
+    latents = np.random.default_rng(0).standard_normal((2, *shape_of(config)), np.float32)
+    latents /= np.sqrt(np.square(latents).mean(1, keepdims=True))
+    times, buttons = np.array([0, 4], np.float32), np.ones(config.world.buttons, np.float32)
+    return lambda: decoder.decode(extrapolator.extrapolate(latents, times, buttons, 6.0))
+
+
+def shape_of(config: GameConfig) -> tuple[int, int, int]:
+    """A latent's."""
+    return (config.world.channels, config.world.rows, config.world.columns)
 
 
 def table(result: dict[str, Any]) -> str:
@@ -97,7 +140,10 @@ def table(result: dict[str, Any]) -> str:
     for name, one in result["ways"].items():
         lines.append(f"{name:14} {one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['frames_per_s']:9.1f}")
     lines.append(f"(overlapped: {_TICKS} ticks a run)")
-    lines.append(f"latency {result['latency_ms']:.3f} ms; overlap gains {result['overlap_gain']:.2f}x")
+    lines.append(f"latency {result['latency_ms']:.3f} ms; overlap gains {result['overlap_gain']:.2f}x; ")
+    lines[-1] += f"{result['times_floor']:.2f}x the {result['floor']} alone"
+    if (shown := result["shown_frames_per_s"]) is not None:
+        lines.append(f"shown frames/s at stride 4, filled ones one after the other: {shown:.1f}")
     return "\n".join(lines)
 
 

@@ -21,6 +21,9 @@ UNTRAINED = {
             width=2048, layers=12, heads=16, time_layers=(2, 5, 8, 11), registers=38, rows=20, columns=30
         ),
     ),
+    "wide-decoder": GameConfig(  # what a GPU affords: some four times the shipped one
+        "wide-decoder", AutoencoderConfig(decoder_widths=(512, 320, 128), decoder_blocks=(2, 3, 2))
+    ),
     "heavy-decoder": GameConfig(
         "heavy-decoder", AutoencoderConfig(decoder_widths=(768, 512, 256), decoder_blocks=(4, 4, 4))
     ),

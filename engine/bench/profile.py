@@ -10,15 +10,15 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from engine.bench.command import dtype_on, numbers
 from engine.bench.presets import NAMES, label, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.timing import hardware, timed
@@ -44,7 +44,7 @@ class Wanted:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.bfloat16 if self.device == "cuda" else torch.float32
+        return dtype_on(self.device)
 
 
 def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
@@ -53,7 +53,7 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
     steps: list[StepTime] = []
     for n in ranks:
         steps += run_ranks(n, measure_steps, wanted, device=device, timeout_s=900)
-    decodes = run_ranks(1, measure_decodes, wanted, device=device, timeout_s=900)
+    alone = run_ranks(1, measure_alone, wanted, device=device, timeout_s=900)
     link = run_ranks(2, measure_link, wanted, device=device) if max(ranks) > 1 else None
     world = config.world
     model = Model(
@@ -77,11 +77,11 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
         accelerators=max(ranks),
         memory_gib=round(memory_gib, 1),
         model=model,
-        steps=steps,
-        decodes=decodes,
+        steps=tuple(steps),
+        decodes=tuple(alone.decodes),
         link=link,
-        to_host=run_ranks(1, measure_to_host, wanted, device=device),
-        together=run_ranks(1, measure_together, wanted, device=device, timeout_s=900),
+        to_host=alone.to_host,
+        together=tuple(alone.together),
     )
 
 
@@ -98,7 +98,20 @@ def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
     return out
 
 
-def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
+@dataclass(frozen=True)
+class Alone:
+    """What one accelerator shows by itself: in one process, its start is half of the time."""
+
+    decodes: list[DecodeTime]
+    to_host: Link
+    together: list[TogetherTime]
+
+
+def measure_alone(rank: int, wanted: Wanted) -> Alone:
+    return Alone(measure_decodes(wanted), measure_to_host(wanted), measure_together(wanted))
+
+
+def measure_decodes(wanted: Wanted) -> list[DecodeTime]:
     config = preset(wanted.preset)
     decoder = Decoder(config.autoencoder).to(wanted.device).eval().requires_grad_(False)
     works: dict[tuple[int, int], Callable[[], None]] = {}
@@ -119,13 +132,15 @@ def measure_decodes(rank: int, wanted: Wanted) -> list[DecodeTime]:
     return [DecodeTime(batch, bands, t.median_ms, used) for (batch, bands), t in timings.items()]
 
 
-def measure_together(rank: int, wanted: Wanted) -> list[TogetherTime]:
-    """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway."""
-    from engine.bench.engine import built
+def measure_together(wanted: Wanted) -> list[TogetherTime]:
+    """Steps beside decodes on one GPU, one decode for all worlds; the CPU does them in turn anyway, and a
+    world of another grid has no decoder."""
+    from engine.bench.engine import built, shape_of
 
     out: list[TogetherTime] = []
-    for worlds in wanted.worlds if wanted.device == "cuda" else ():
-        pipeline, controls = built(wanted.preset, wanted.device, worlds, compiled=False)
+    fits = shape_of(preset(wanted.preset))[1:] == (10, 15)
+    for worlds in wanted.worlds if wanted.device == "cuda" and fits else ():
+        pipeline, controls = built(wanted.preset, wanted.device, worlds)
         tick = timed({"": partial(pipeline.push, controls)}, wanted.device, wanted.runs, calls=_TICKS)[""]
         out.append(TogetherTime(worlds, worlds, tick.median_ms))
     return out
@@ -146,7 +161,7 @@ def measure_link(rank: int, wanted: Wanted) -> Link:
     return link_of(*took_s)
 
 
-def measure_to_host(rank: int, wanted: Wanted) -> Link:
+def measure_to_host(wanted: Wanted) -> Link:
     took_s = []
     for size in (_SMALL, _BIG):
         there = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
@@ -182,10 +197,6 @@ def made() -> str:
     return f"{time.strftime('%Y-%m-%d')} by engine.bench.profile at {commit}"
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(","))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", choices=NAMES, default="racing")
@@ -202,7 +213,7 @@ def main() -> None:
         options.preset, options.device, options.worlds, options.batches, options.bands, options.runs
     )
     profile = measure(wanted, options.ranks, options.name or hardware(options.device))
-    text = json.dumps(msgspec.to_builtins(profile))
+    text = json.dumps(asdict(profile))
     for entry in (*profile.steps, *profile.decodes, profile.link, profile.to_host):
         print(entry)
     if options.out:

@@ -6,17 +6,16 @@ At one world a step is hundreds of small kernels: launches decide, and a graph r
 arithmetic takes over. Beside the times: parameters, multiply-adds, and the bytes of weights and ring that a
 step must read. Ends with one JSON line."""
 
-import argparse
 import functools
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 
-from engine.bench.presets import NAMES, label, preset
+from engine.bench.command import dtype_name, dtype_on, figures, parser_for, say
+from engine.bench.presets import label, preset
+from engine.bench.roofline import Ceilings
 from engine.bench.timing import hardware, timed
 from engine.config import WorldConfig
 from engine.fast.cuda_graph import GraphWorld
@@ -25,40 +24,37 @@ from engine.models.world_model import Inputs, WorldModel
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--game", choices=NAMES, default="racing")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser = parser_for(__doc__)
     parser.add_argument("--worlds", type=int, default=1)
-    parser.add_argument("--runs", type=int, default=30)
-    parser.add_argument("--json", action="store_true", help="print the JSON line only")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes")
     options = parser.parse_args()
-    result = measure(options.game, options.device, options.worlds, options.runs)
-    if not options.json:
-        print(table(result))
-    print(json.dumps(result))
+    result = measure(options.game, options.device, options.worlds, options.runs, options.compiled)
+    say(result, table, options.json)
 
 
-def measure(game: str, device: str, worlds: int, runs: int) -> dict[str, Any]:
+def measure(game: str, device: str, worlds: int, runs: int, compiled: bool = False) -> dict[str, Any]:
     config = preset(game).world
     torch.manual_seed(0)
     model = WorldModel(config).to(device).eval().requires_grad_(False)
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    timings = timed(ways(model, worlds, dtype), device, runs)
-    parameters, macs = sum(p.numel() for p in model.parameters()), step_macs(config)
-    ring = 2 * len(config.time_layers) * config.context * config.tokens * config.width * dtype.itemsize
+    dtype = dtype_on(device)
+    ceilings = Ceilings.of(device, dtype)
+    timings = timed(ways(model, worlds, dtype, compiled), device, runs)
+    macs, read = step_macs(config), bytes_read(config, worlds, dtype)
     first = next(iter(timings.values())).median_ms
     return {
         "bench": "world",
         "game": label(game),
         "device": hardware(device),
-        "dtype": str(dtype).removeprefix("torch."),
+        "dtype": dtype_name(dtype),
+        "ceilings": ceilings.to_json(),
         "worlds": worlds,
         "tokens": config.tokens,
-        "parameters": parameters,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "gflop_per_step": round(2 * macs / 1e9, 3),
-        "mib_read": round((parameters * dtype.itemsize + worlds * ring) / 2**20, 2),
+        "mib_read": round(read / 2**20, 2),
         "ways": {
-            name: {key: round(value, 4) for key, value in asdict(timing).items()}
+            name: figures(timing)
+            | ceilings.judge(timing.median_ms, 2 * macs * worlds, read)
             | {
                 "steps_per_s": round(worlds / timing.median_ms * 1e3, 1),
                 "times_first": round(first / timing.median_ms, 3),
@@ -69,7 +65,9 @@ def measure(game: str, device: str, worlds: int, runs: int) -> dict[str, Any]:
     }
 
 
-def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+def ways(
+    model: WorldModel, worlds: int, dtype: torch.dtype, compiled: bool
+) -> dict[str, Callable[[], object]]:
     """The readable model's one step (of one world, so only there), the static one, captured, compiled."""
     device = model.position.device.type
     works: dict[str, Callable[[], object]] = {}
@@ -78,6 +76,7 @@ def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callab
     works["static"] = stepping(StaticWorld(model, worlds, dtype))
     if device == "cuda":
         works["static + graph"] = stepping(GraphWorld(model, worlds, dtype))
+    if device == "cuda" and compiled:
         works["torch.compile + graph"] = stepping(GraphWorld(model, worlds, dtype, compiled=True))
     return works
 
@@ -106,6 +105,14 @@ def stepping(world: StaticWorld) -> Callable[[], None]:
     return lambda: world.step(controls)
 
 
+def bytes_read(config: WorldConfig, worlds: int, dtype: torch.dtype) -> int:
+    """By one step at least: the weights once, each world's ring."""
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in WorldModel(config).parameters())
+    ring = 2 * len(config.time_layers) * config.context * config.tokens * config.width
+    return (weights + worlds * ring) * dtype.itemsize
+
+
 def step_macs(config: WorldConfig) -> int:
     """Multiply-adds of one world's step; norms and softmaxes not counted."""
     tokens, width = config.tokens, config.width
@@ -120,10 +127,11 @@ def table(result: dict[str, Any]) -> str:
     head = f"{result['game']} on {result['device']}, {result['dtype']}, worlds at once {result['worlds']}: "
     head += f"{result['parameters'] / 1e6:.1f}M parameters, {result['gflop_per_step']} GFLOP a step, "
     head += f"{result['mib_read']} MiB of weights and ring"
-    lines = [head, f"{'way':28} {'median ms':>9} {'p99 ms':>9} {'steps/s':>9} {'x first':>8} {'TFLOP/s':>8}"]
+    columns = f"{'median ms':>9} {'p99 ms':>9} {'steps/s':>9} {'x first':>8} {'TFLOP/s':>8} bound"
+    lines = [head, f"{'way':28} {columns}"]
     for name, one in result["ways"].items():
         times = f"{one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['steps_per_s']:9.1f}"
-        lines.append(f"{name:28} {times} {one['times_first']:8.2f} {one['tflop_per_s']:8.2f}")
+        lines.append(f"{name:28} {times} {one['times_first']:8.2f} {one['tflop_per_s']:8.2f} {one['bound']}")
     return "\n".join(lines)
 
 

@@ -45,24 +45,6 @@ class Rows:
         return self.end - self.begin
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one of `ranks` decoder ranks decodes: band number `band` of pictures group, group + groups, ..."""
-
-    group: int
-    groups: int
-    band: int
-
-    @classmethod
-    def of(cls, rank: int, ranks: int, bands: int) -> "Share":
-        """bands = 1: whole pictures in turn; bands = ranks: a part of each."""
-        assert ranks % bands == 0, "bands must divide decoder ranks"
-        return cls(rank // bands, ranks // bands, rank % bands)
-
-    def has(self, frame: int) -> bool:
-        return frame % self.groups == self.group
-
-
 def decode_band(decoder: Decoder, latents: Tensor, band: Rows) -> Tensor:
     """latents [B, C, h, w], band in latent rows -> float pictures' rows [B, 3, 48 len(band), 48 w], as the
     whole decode has them."""

@@ -12,13 +12,7 @@ def choose_backend(
     game: str, *, device: str, roles: tuple[str, ...], threads: int, weights: str | None
 ) -> Backend:
     """OpenVINO on a CPU that has it, PyTorch otherwise. See engine.backend.load_backend."""
-    directory = Path(weights) if weights else SHIPPED / game
-    if not directory.is_dir():
-        raise WeightsError(
-            f"no weights for {game} in {directory}; "
-            "reinstall dreamcade, or name a good directory with --weights"
-        )
-    require_fit(game, directory)
+    directory = weights_directory(game, weights)
     if device == "cpu" and find_spec("openvino"):
         from engine.fast.openvino_backend import OpenVinoBackend
 
@@ -26,6 +20,18 @@ def choose_backend(
     from engine.fast.torch_backend import TorchBackend
 
     return TorchBackend(game, directory, device, threads)
+
+
+def weights_directory(game: str, weights: str | None) -> Path:
+    """The shipped weights or those named, which fit the game. Raises WeightsError."""
+    directory = Path(weights) if weights else SHIPPED / game
+    if not directory.is_dir():
+        raise WeightsError(
+            f"no weights for {game} in {directory}; "
+            "reinstall dreamcade, or name a good directory with --weights"
+        )
+    require_fit(game, directory)
+    return directory
 
 
 def require_fit(game: str, directory: Path) -> None:

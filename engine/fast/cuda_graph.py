@@ -140,13 +140,13 @@ class GraphDecoder:
         return self._host[0].numpy().copy()
 
 
-def make_paint(decoder: Decoder, dtype: torch.dtype, band: Rows | None = None) -> Paint:
-    """The fused kernels on a GPU where Triton is, PyTorch's own elsewhere."""
+def make_paint(decoder: Decoder, dtype: torch.dtype, band: Rows | None = None, tuned: bool = False) -> Paint:
+    """The fused kernels on a GPU where Triton is, PyTorch's own elsewhere. tuned: try all tiles first."""
     if not next(decoder.parameters()).is_cuda or find_spec("triton") is None:
         return EagerPaint(decoder, dtype, band)
     from engine.fast.fused_decoder import FusedPaint
 
-    return FusedPaint(decoder, dtype, band)
+    return FusedPaint(decoder, dtype, band, tuned)
 
 
 class EagerPaint:

@@ -54,7 +54,10 @@ class Dream:
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
         """One true step. buttons [N] float32 shares; stride 1 to max_stride."""
-        latent, told = self._advance(buttons, stride)
+        return self.file(*self._advance(buttons, stride), stride)
+
+    def file(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
+        """What a step made is what the next one begins from."""
         self.previous, self.latent, self.told = self.latent, latent, told
         self.totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
         return Step(latent, self.totals.numpy())

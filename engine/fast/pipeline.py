@@ -7,13 +7,13 @@ order."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from engine.fast.cuda_graph import GraphDecoder, GraphWorld
+from engine.fast.cuda_graph import GraphDecoder
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,19 @@ class Lane:
         return shown
 
 
+class Stepping(Protocol):
+    """A world as a pipeline sees it: stepped here, or its results sent here (device_link.SentWorld)."""
+
+    latent: Tensor
+    told: Tensor
+
+    def step(self, controls: np.ndarray) -> None: ...
+
+
 class Pipeline:
     """`push` begins a tick, then gives an earlier one: with two decoders the one before."""
 
-    def __init__(self, world: GraphWorld, decoders: list[GraphDecoder]) -> None:
+    def __init__(self, world: Stepping, decoders: list[GraphDecoder]) -> None:
         assert len(decoders) > 1, "one lane would wait for itself"
         self.world = world
         self.lanes = [Lane(decoder, world.told) for decoder in decoders]

@@ -2,35 +2,21 @@
 
 Attention within a frame turns the share of tokens into a share of heads by one all-to-all, and back by
 another (DeepSpeed-Ulysses, 2309.14509). Where ranks do not divide heads, keys and values go round instead
-(Ring Attention, 2310.01889). Attention over time is each token's own and needs nothing. Rank 0 of the group
-leads: it draws the noise and tells the others what to do by broadcasts on the host, before each step, so that
-what the device does stays capturable."""
+(Ring Attention, 2310.01889). Attention over time is each token's own and needs nothing. Who tells the ranks
+when to step: leading.py."""
 
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import WorldConfig
-from engine.errors import UsageError
-from engine.fast.static_world import StaticWorld, World
+from engine.fast.orders import Group
+from engine.team import check_tokens
 
-Group = Any
-"""A torch.distributed process group; None is all ranks."""
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its older name
-_END, _FORGET, _PLACE, _STEP = range(4)
-
-
-def check_split(config: WorldConfig, ranks: int) -> None:
-    """Raises UsageError where this model's tokens do not go over so many ranks."""
-    if ranks < 1 or config.tokens % ranks:
-        legal = [n for n in range(1, config.tokens + 1) if config.tokens % n == 0][:8]
-        choices = ", ".join(map(str, legal))
-        raise UsageError(f"{ranks} world ranks do not divide {config.tokens} tokens: choose one of {choices}")
 
 
 class _Shared:
@@ -103,74 +89,5 @@ class RingSplit(_Shared):
 def make_split(config: WorldConfig, group: Group = None) -> HeadSplit | RingSplit:
     """By heads where ranks divide them, in a ring where not. Raises UsageError."""
     ranks = dist.get_world_size(group)
-    check_split(config, ranks)
+    check_tokens(config, ranks)
     return HeadSplit(group) if config.heads % ranks == 0 else RingSplit(group)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A broadcast from the leader: int64 [2] on the host, then what the kind needs."""
-
-    kind: int
-    world: int = 0
-
-    def send(self, group: Group) -> None:
-        dist.broadcast(torch.tensor([self.kind, self.world]), group=group, group_src=0)
-
-    @classmethod
-    def receive(cls, group: Group) -> "_Order":
-        order = torch.empty(2, dtype=torch.int64)
-        dist.broadcast(order, group=group, group_src=0)
-        kind, world = order.tolist()
-        return cls(kind, world)
-
-
-class LeadingWorld:
-    """Rank 0's end of a shared world: does what it is told and has the others do it. group: one whose
-    broadcasts take host tensors (gloo)."""
-
-    def __init__(self, own: StaticWorld | World, group: Group = None) -> None:
-        self.own, self.group, self.config = own, group, own.config
-
-    def place(self, world: int, latent: np.ndarray, previous: np.ndarray, told: np.ndarray) -> None:
-        _Order(_PLACE, world).send(self.group)
-        for value in (latent, previous, told):
-            self._send(value)
-        self.own.place(world, latent, previous, told)
-
-    def forget(self, world: int) -> None:
-        _Order(_FORGET, world).send(self.group)
-        self.own.forget(world)
-
-    def step(self, controls: np.ndarray) -> None:
-        _Order(_STEP).send(self.group)
-        self._send(controls)
-        self.own.step(controls)
-
-    def made(self, world: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.own.made(world)
-
-    def close(self) -> None:
-        """The followers' loops end."""
-        _Order(_END).send(self.group)
-
-    def _send(self, value: np.ndarray) -> None:
-        dist.broadcast(torch.from_numpy(np.array(value, np.float32)), group=self.group, group_src=0)
-
-
-def follow(own: StaticWorld, group: Group = None) -> None:
-    """The other ranks' loop: do what the leader does, until it closes."""
-
-    def received(like: Tensor) -> np.ndarray:
-        value = torch.empty(like.shape)
-        dist.broadcast(value, group=group, group_src=0)
-        return value.numpy()
-
-    while (order := _Order.receive(group)).kind != _END:
-        if order.kind == _FORGET:
-            own.forget(order.world)
-        elif order.kind == _PLACE:
-            i = order.world
-            own.place(i, received(own.latent[i]), received(own.previous[i]), received(own.told[i]))
-        else:
-            own.step(received(own.controls))

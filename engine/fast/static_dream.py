@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engine.backend import Step
 from engine.fast.dream import Dream
 from engine.fast.static_world import Controls, World
 from engine.models.telemetry import TelemetryScale
@@ -10,27 +11,42 @@ from games import GAMES
 
 class StaticDream(Dream):
     """See engine.backend.WorldStepper. Gives what Dream gives for the same seed: noise is drawn here, once,
-    and goes to all ranks with the buttons. Holds slot 0 of a world of one."""
+    and goes to all ranks with the buttons. Holds one of the world's slots; the others wait while it steps
+    alone, see slots.py for steps of several."""
 
-    def __init__(self, game: str, world: World) -> None:
-        self.config, self.world = world.config, world
+    def __init__(self, game: str, world: World, slot: int = 0) -> None:
+        self.config, self.world, self.slot = world.config, world, slot
         self.scale = TelemetryScale(GAMES[game].telemetry)
         self.bias = np.zeros(0, np.float32)  # the ring is not here
         self.number = 0
         self._made: np.ndarray | None = None
 
-    def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    def controls(self, buttons: np.ndarray, stride: int) -> np.ndarray:
+        """This slot's row of Controls.packed for its next step; draws its noise, and places what it begins
+        from where that is not the world's own."""
         if self.number == 0:
-            self.world.forget(0)
-        if self.latent is not self._made:  # an opening's true latent, not the world's own
-            self.world.place(0, self.latent, self.previous, self.told)
-        controls = Controls(
+            self.world.forget(self.slot)
+        if self.latent is not self._made:  # an opening's true latent
+            self.world.place(self.slot, self.latent, self.previous, self.told)
+        row = Controls(
             buttons=np.asarray(buttons, np.float32)[None],
             noise=self.random.standard_normal(self.config.noise, np.float32)[None],
             strides=np.array([stride], np.float32),
             active=np.ones(1, np.float32),
         )
-        self.world.step(controls.packed())
+        return row.packed()[0]
+
+    def stepped(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
+        """The world has stepped this slot, with its controls, to these."""
         self.number += 1
-        self._made, told = self.world.made(0)
+        self._made = latent
+        return self.file(latent, told, stride)
+
+    def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        row = self.controls(buttons, stride)
+        controls = np.zeros((self.world.slots, len(row)), np.float32)
+        controls[self.slot] = row
+        self.world.step(controls)
+        self.number += 1
+        self._made, told = self.world.made(self.slot)
         return self._made, told

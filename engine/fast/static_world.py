@@ -42,6 +42,8 @@ class World(Protocol):
     """What a dream steps: a StaticWorld as it is, captured, or led over ranks."""
 
     config: WorldConfig
+    slots: int
+    """How many worlds it holds."""
 
     def place(self, world: int, latent: np.ndarray, previous: np.ndarray, told: np.ndarray) -> None:
         """Set what the next step of one world begins from: latents [C, H, W], told [F] in model's terms."""
@@ -55,6 +57,9 @@ class World(Protocol):
     def made(self, world: int) -> tuple[np.ndarray, np.ndarray]:
         """The newest latent [C, H, W] and told [F]; waits for the device."""
 
+    def all_made(self) -> tuple[np.ndarray, np.ndarray]:
+        """The same of all worlds, [B, C, H, W] and [B, F], in one copy each."""
+
 
 class StaticWorld:
     """B worlds on one device, or this rank's tokens of them. State: latent, previous [B, C, H, W] and told
@@ -67,7 +72,8 @@ class StaticWorld:
         dtype: torch.dtype = torch.float32,
         split: TokenSplit | None = None,
     ) -> None:
-        config = self.config = model.config
+        config, self.slots = model.config, worlds
+        self.config = config
         self.weights, self.dtype, self.split = PackedWeights.of(model, dtype), dtype, split or OneRank()
         share = config.tokens // self.split.ranks
         assert share * self.split.ranks == config.tokens, "ranks must divide tokens"
@@ -100,6 +106,9 @@ class StaticWorld:
 
     def made(self, world: int) -> tuple[np.ndarray, np.ndarray]:
         return self.latent[world].cpu().numpy().copy(), self.told[world].cpu().numpy().copy()
+
+    def all_made(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.latent.cpu().numpy().copy(), self.told.cpu().numpy().copy()
 
     # -- the device's side ----------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from engine.backend import Opening, Step
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
 from engine.models.weights import has_part, load_config, load_part, weights_id
@@ -41,6 +42,13 @@ class TorchBackend:
         if self.device == "cuda":
             return StaticDream(self.game, GraphWorld(model, dtype=self.dtype))
         return Dream(self.game, self.config.world, TorchStep(model, self.dtype))
+
+    def worlds(self, slots: int) -> WorldSlots:
+        """So many dreams at once, one graph on a GPU."""
+        model = self._part("world")
+        assert isinstance(model, WorldModel)
+        world = GraphWorld(model, slots, self.dtype, capture=self.device == "cuda")
+        return WorldSlots(self.game, world)
 
     def decoder(self) -> "TorchDecoder | GraphDecoder":
         model = self._part("decoder")

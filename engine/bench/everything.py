@@ -1,0 +1,173 @@
+"""All benchmarks of a GPU machine, one after another within a time: JSON files in a folder.
+
+    python -m engine.bench.everything --device cuda --out DIR [--seconds 300] [--only one,many]
+
+    one      one world, unpaced: steps, decodes and both, of both games and of the wide decoder
+    many     worlds at once, 1 to 256, and context
+    decoder  the fused decoder against eager PyTorch, and the bytes that both move
+    two      world and decoder on two GPUs, a world over two, and the profiles that the planner reads
+    paced    play in real time: from a key to its picture (needs pyzmq and msgspec)
+    slow     what takes minutes to compile: torch.compile, every tile of the fused decoder
+
+Each group's results go to DIR/<group>.json as they come; what ran, and what it printed when it failed, to
+DIR/everything.log. A benchmark that has no time left, or that this machine cannot run, is named there."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from engine import machine
+
+GROUPS = ("one", "many", "decoder", "two", "paced", "slow")
+_LEAST_S = 5.0  # not worth beginning with less
+
+
+@dataclass(frozen=True)
+class Job:
+    """One benchmark: engine.bench.`bench` with `arguments`, for at most `seconds`, on `gpus`."""
+
+    group: str
+    bench: str
+    arguments: str
+    seconds: float = 60.0
+    gpus: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.bench} {self.arguments}"
+
+
+def jobs(out: Path, small: bool) -> Iterator[Job]:
+    """In order of what is wanted most. small: tiny sizes instead, to see that everything runs."""
+    racing, platformer, wide = ("small",) * 3 if small else ("racing", "platformer", "wide-decoder")
+    big, many, batch = ("small", "1,2", 2) if small else ("wide-world", "1,2,4,8,16,32,64,128,256", 64)
+    few = "--runs 2" if small else ""
+    for game in (racing, wide, platformer):
+        yield Job("one", "engine", f"--game {game} {few}")
+    yield Job("one", "world", f"--game {racing} {few}")
+    yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}")
+    yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
+    yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")
+    yield Job("decoder", "hbm", f"--game {wide} --batch {batch} --ways eager,fused")
+    yield Job("many", "scaling", f"--game {racing} --worlds {many} --seconds 40 {few}")
+    yield Job("many", "scaling", f"--game {wide} --worlds {many} --seconds 40 --context 16 {few}", 75)
+    yield from _on_two(out, racing, wide, big, few)
+    if not small:
+        for game in (racing, platformer):
+            yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
+    yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
+    yield Job("slow", "engine", f"--game {racing} --compiled {few}", 120)
+    yield Job("slow", "decoder", f"--game {wide} --batch {batch} --tuned {few}", 240)
+    yield Job("slow", "decoder", f"--game {wide} --batch {batch} --compiled {few}", 240)
+
+
+def _on_two(out: Path, racing: str, wide: str, big: str, few: str) -> Iterator[Job]:
+    """The profiles first: the planner's predictions are compared with what is then measured."""
+    sizes = {big: "--worlds 1,4 --batches 1,4"}
+    sizes |= dict.fromkeys((racing, wide), "--worlds 1,8 --batches 1,8 --bands 1,2")
+    for game, size in sizes.items():
+        path = profile_path(out, game)
+        yield Job("two", "profile", f"--preset {game} --ranks 1,2 {size} --out {path} {few}", 120, 2)
+    for game in dict.fromkeys((racing, wide)):
+        for worlds in (1, 8):
+            arguments = f"--game {game} --worlds {worlds} --profile {profile_path(out, game)}"
+            yield Job("two", "split", f"{arguments} {few}", 60, 2)
+
+
+def profile_path(out: Path, game: str) -> Path:
+    return out / f"profile-{game}.json"
+
+
+def main() -> int:
+    """The exit code: 1 when a benchmark failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=300.0, help="for all of them")
+    parser.add_argument("--only", default=",".join(GROUPS), help="groups, of those above")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted, until_s = options.only.split(","), time.monotonic() + options.seconds
+    if unknown := set(wanted) - set(GROUPS):
+        parser.error(f"unknown groups {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
+    log = Log(options.out)
+    for job in jobs(options.out, options.small):
+        if job.group in wanted:
+            why = why_not(job, options.device, until_s - time.monotonic())
+            log.skipped(job, why) if why else run(job, options.device, until_s, log)
+    return 1 if log.failed else 0
+
+
+def why_not(job: Job, device: str, left_s: float) -> str:
+    if left_s < _LEAST_S:
+        return "no time left"
+    if device == "cuda" and len(machine.gpus()) < job.gpus:
+        return f"needs {job.gpus} GPUs"
+    if job.bench == "hbm" and device != "cuda":
+        return "needs a GPU"
+    if job.bench == "roundtrip" and not (find_spec("zmq") and find_spec("msgspec")):
+        return "needs pyzmq and msgspec"
+    return ""
+
+
+def run(job: Job, device: str, until_s: float, log: "Log") -> None:
+    command = [sys.executable, "-m", f"engine.bench.{job.bench}", *job.arguments.split()]
+    command += [] if job.bench == "hbm" else ["--device", device]
+    begun_s = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=min(job.seconds, until_s - begun_s))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a benchmark of ranks has children
+        said = process.communicate()[0] + "\nstopped: its time was up"
+    log.ended(job, process.returncode, said, time.monotonic() - begun_s)
+
+
+class Log:
+    """What came out, on disk after every benchmark."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self.failed = out, 0
+        self._results: dict[str, list[Any]] = {}
+        (out / "everything.log").write_text("")
+
+    def ended(self, job: Job, code: int, said: str, took_s: float) -> None:
+        self._say(f"== {job.group}: {job.name} ({took_s:.0f} s, exit code {code})")
+        lines = said.rstrip().splitlines()
+        last = next(
+            (line for line in reversed(lines) if line.startswith("{")), ""
+        )  # libraries warn behind it
+        if code or not last:
+            self.failed += 1
+            self._say("\n".join(lines[-25:]))
+            return
+        self._say("\n".join(line for line in lines if line != last))
+        results = self._results.setdefault(job.group, [])
+        results.append({"arguments": job.name, "seconds": round(took_s, 1), "result": json.loads(last)})
+        (self._out / f"{job.group}.json").write_text(json.dumps(results, indent=1) + "\n")
+
+    def skipped(self, job: Job, why: str) -> None:
+        self._say(f"== {job.group}: {job.name} left out: {why}")
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+        with (self._out / "everything.log").open("a") as log:
+            log.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
