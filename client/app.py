@@ -110,6 +110,8 @@ def _outcome(
     result["startup_s"] = round(first_shown_s - process_started_s, 3)
     result["rss_mib"] = tree_rss_mib(os.getpid()) if has_local_engine else None
     result["bad_messages"] = session.bad_messages
+    if session.beside.shown:
+        result["beside"] = session.beside.result()
     if recorder is not None:
         recorder.close()
         result["recording"] = recorder.summary()

@@ -72,6 +72,12 @@ def play(
     weights: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Other weights for the local engine.")
     ] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Begin with the simulator beside the dream, like the key V.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the last picture shown, as PNG.")
+    ] = None,
 ) -> int:
     """Play a game: starts a local engine and opens the window.
 
@@ -84,6 +90,8 @@ def play(
     _require_range("--seed", seed, 0, MAX_SEED)
     _require_range("--stride", stride, 0, 8)
     _require_range("--seconds", seconds, 0.1, 86400)
+    if beside and reference:
+        raise UserError("--beside shows the simulator beside the dream: leave out --reference", 2)
     if weights is not None and not weights.is_dir():
         raise UserError(f"--weights {weights}: no such directory", 2)
 
@@ -104,6 +112,8 @@ def play(
             fullscreen=fullscreen,
             device=device,
             weights=weights.resolve() if weights is not None else None,
+            beside=beside,
+            picture=picture,
         )
     )
     _say_end(outcome.result, as_json)

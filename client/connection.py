@@ -40,11 +40,12 @@ class Picture:
 @dataclass(frozen=True)
 class Received:
     """What one drain found: control messages in order, the newest picture, how many older pictures it
-    replaced."""
+    replaced, the newest picture of the simulator beside the dream."""
 
     control: tuple[ToClient, ...]
     picture: Picture | None
     superseded: int
+    beside: Picture | None = None
 
 
 class Connection:
@@ -96,6 +97,7 @@ class Connection:
         """Take what has arrived. Pictures not newer than one already returned count as superseded."""
         control: list[ToClient] = []
         picture: Picture | None = None
+        beside: Picture | None = None
         superseded = 0
         for _ in range(_MAX_PARTS_PER_DRAIN):
             message, pixels = self._receive()
@@ -104,6 +106,9 @@ class Connection:
             if not isinstance(message, Frame):
                 control.append(message)
                 continue
+            if message.beside:
+                beside = Picture(message, pixels, now_s)
+                continue
             order = (message.epoch, message.index)
             if order <= self._newest:
                 superseded += 1
@@ -111,7 +116,7 @@ class Connection:
             superseded += picture is not None
             self._newest = order
             picture = Picture(message, pixels, now_s)
-        return Received(tuple(control), picture, superseded)
+        return Received(tuple(control), picture, superseded, beside)
 
     def forget_order(self) -> None:
         """A new session: its pictures count from zero."""

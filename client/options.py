@@ -20,6 +20,8 @@ class PlayOptions:
     fullscreen: bool = False
     device: str | None = None
     weights: Path | None = None
+    beside: bool = False
+    picture: Path | None = None
 
     @property
     def mode(self) -> str:

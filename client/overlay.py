@@ -12,6 +12,7 @@ PAUSE_KEYS = (
     ("F", "full screen"),
     ("H", "measurements"),
     ("T", "autopilot"),
+    ("V", "simulator"),
     ("F2", "save a picture"),
     ("Q", "quit"),
 )

@@ -5,6 +5,7 @@ A session is loading until every role it needs has opened, then it is welcomed a
 
 import math
 from collections import deque
+from typing import Protocol
 
 import msgspec
 
@@ -34,6 +35,12 @@ def opening_refusal(hello: Hello, only_game: str, busy: bool) -> Refused | None:
     return None
 
 
+class Mailbox(Protocol):
+    """Where a session's messages go: the gateway's Front."""
+
+    def tell(self, client: bytes, message: Message) -> bool: ...
+
+
 class ClientSession:
     """`outbox` holds messages that must arrive, in order; frames may be dropped and never go through it."""
 
@@ -47,7 +54,7 @@ class ClientSession:
         self._welcome: Welcome | None = None
         self._seq = NO_INPUT
         self._arrived_s: dict[int, float] = {}  # input seq -> when, oldest first
-        self._shown = (0, -1)  # epoch, index
+        self._shown = {False: (0, -1), True: (0, -1)}  # of the game and of what is beside it: epoch, index
 
     @property
     def welcomed(self) -> bool:
@@ -64,6 +71,11 @@ class ClientSession:
         """Loading, for the client's screen; its fraction never goes back."""
         self._loading = Loading(stage=stage, fraction=max(fraction, self._loading.fraction))
         self.outbox.append(self._loading)
+
+    def flush(self, front: Mailbox) -> None:
+        """Messages that must not be lost, in order, as far as the client takes them."""
+        while self.outbox and front.tell(self.identity, self.outbox[0]):
+            self.outbox.popleft()
 
     def again(self) -> None:
         """The client said the same hello again: tell it where we are."""
@@ -109,12 +121,15 @@ class ClientSession:
 
     def ready_frame(self, frame: Frame, now_s: float) -> Frame | None:
         """`frame` as the client gets it, or None if a newer one went before it."""
-        if (frame.epoch, frame.index) <= self._shown:
+        shown = self._shown[frame.beside]
+        self._shown[frame.beside] = max(shown, (frame.epoch, frame.index))
+        if frame.beside:
+            return frame if (frame.epoch, frame.index) >= shown else None
+        if (frame.epoch, frame.index) <= shown:
             self.dropped += 1
             return None
-        if frame.epoch > self._shown[0]:
+        if frame.epoch > shown[0]:
             self.dropped = 0
-        self._shown = (frame.epoch, frame.index)
         arrived_s = self._arrived_s.get(frame.applied_seq, now_s)
         times = msgspec.structs.replace(frame.times, queue_ms=(now_s - arrived_s) * 1e3)
         return msgspec.structs.replace(frame, dropped=frame.dropped + self.dropped, times=times)

@@ -1,6 +1,5 @@
 """The gateway's socket towards clients: bound with care, never waits, says whether a send was taken."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,12 +8,10 @@ import zmq
 from engine.address import in_use, make_room
 from engine.errors import EngineError
 from engine.inner import remove_ipc_file
-from engine.lifeline import Ending
-from engine.protocol import Ended, Message, pack
+from engine.protocol import Message, pack
 
 _MESSAGES_AT_ONCE = 64  # before the other side is looked at: a flood must not starve it
 _FRAMES_QUEUED = 2  # towards a client; more would be lag
-_EPITAPH_S = 0.7
 _MAX_FROM_CLIENT = 1 << 16  # bytes; clients send nothing large
 
 
@@ -74,21 +71,3 @@ class Front:
 
     def remove_file(self) -> None:
         remove_ipc_file(self.address)
-
-
-def write_epitaph(listen: str, ending: Ending) -> None:
-    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves
-    and send their buttons ten times a second, learn why."""
-    context: zmq.Context[Any] = zmq.Context()
-    last_words = Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
-    try:
-        front = Front(context, listen)
-    except EngineError:
-        return  # somebody else listens there already
-    until_s = time.monotonic() + _EPITAPH_S
-    while (left_s := until_s - time.monotonic()) > 0:
-        if front.socket.poll(int(left_s * 1000)):
-            for client, _ in front.received():
-                front.tell(client, last_words)
-    context.destroy(linger=200)
-    front.remove_file()

@@ -124,7 +124,7 @@ class Supervisor:
             "--ranks",
             str(len(groups)),
         ]
-        gateway += ["--game", options.game, "--stride", str(options.stride)]
+        gateway += ["--game", options.game, "--stride", str(options.stride), *["--fake"] * options.fake]
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if len(groups) > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()
@@ -162,7 +162,7 @@ class Supervisor:
         if gateway.process.poll() is None:
             gateway.order(ending)
         elif ending.exit_code and not ending.user_error:
-            from engine.front import write_epitaph
+            from engine.farewell import write_epitaph
 
             write_epitaph(self._options.listen, ending)
 

@@ -87,7 +87,7 @@ def make_roles(
         decode_s = lambda: decoder.decode_s  # noqa: E731
     if "world" in names:
         sender: LatentSender = together or DistributedSender(DECODER_RANK)
-        roles.append(WorldRole(models, sender, decode_s, tell.progress))
+        roles.append(WorldRole(models, sender, decode_s, tell.progress, tell.log))
     if "simulator" in names:
         roles.append(SimulatorRole(models, tell.frame, tell.progress))
     return roles
