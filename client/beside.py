@@ -71,6 +71,12 @@ class BesideView:
         if dreamed is not None:
             self._compare(picture, dreamed)
 
+    def waiting(self) -> str | None:
+        """What is done before there is a picture of now; None when there is."""
+        if self._state is not None and self._state.state == "catching up":
+            return f"catching up with the dream: {self._state.fraction * 100:.0f} %"
+        return "starting the simulator" if self.picture is None else None
+
     def status(self, dream: Frame) -> str:
         """One line about the simulator: what it does, or how far behind the dream's frame it is."""
         if self._state is not None and self._state.state == "catching up":

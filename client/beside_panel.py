@@ -30,9 +30,20 @@ class BesidePanel:
         alike = "–" if beside.alike_db is None else f"{beside.alike_db:.1f} dB"
         self._cell(side, x, 120, "pictures alike", alike)
         draw_label(side, self._type, "SIMULATOR", COIN)
+        if (waiting := beside.waiting()) is not None:
+            self._middle(side, "The real game, played by your keys", waiting)
         if beside.parted_at is not None:
             text = f"after {beside.parted_at / 60:.0f} s the worlds had parted; R begins both again"
             self._strip(side, text)
+
+    def _middle(self, side: pygame.Surface, title: str, text: str) -> None:
+        """While there is no picture of now."""
+        upper, lower = self._type.text(title, 22, INK), self._type.text(text, 15, DIM)
+        width = max(upper.get_width(), lower.get_width()) + 64
+        x, y = (side.get_width() - width) // 2, side.get_height() // 2 - 48
+        side.blit(panel(width, 96, 12), (x, y))
+        side.blit(upper, (x + (width - upper.get_width()) // 2, y + 18))
+        side.blit(lower, (x + (width - lower.get_width()) // 2, y + 56))
 
     def _cell(self, side: pygame.Surface, x: int, width: int, label: str, value: str) -> int:
         side.blit(self._type.text(label, 12, DIM), (x, 10))

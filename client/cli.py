@@ -127,8 +127,28 @@ def replay(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A recording made by play --record.")],
     headless: Annotated[bool, typer.Option("--headless", help="Decode everything without a window.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Dream it again and compare; exit code 3 where it differs.")
+    ] = False,
+    export: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="mp4, gif or parquet, to OUT; shows nothing.")
+    ] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Of --export: a new file.")] = None,
 ) -> int:
-    """Show a recording. Space pauses, the arrows seek, Q quits."""
+    """Show a recording, verify or export it. Space pauses, the arrows seek, Q quits."""
+    if out is not None and export is None:
+        raise UserError("replay takes one recording; to export one: replay DIR --export FORMAT OUT", 2)
+    if verify:
+        from client.recording import load
+
+        load(directory)  # says plainly what is wrong with it
+        return _run_engine("engine.verify", [str(directory), *["--json"] * as_json])
+    if export is not None:
+        from client.export import export as export_recording
+
+        summary = export_recording(directory, export, out)
+        print(json.dumps(summary) if as_json else f"wrote {summary['out']}: {summary['frames']} frames")
+        return 0
     from client import replay as client_replay
 
     summary = client_replay.replay(directory, headless=headless)

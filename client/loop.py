@@ -23,12 +23,14 @@ from client.theme import Typeface
 from client.view import WARN_S, View
 from engine.protocol import (
     MAX_SEED,
+    Beginning,
     BesideState,
     Command,
     Ended,
     Ping,
     Refused,
     ToClient,
+    TrueStep,
     Welcome,
 )
 from games import GAMES
@@ -122,6 +124,9 @@ class Play:
             self._end(refusal(message))
         elif isinstance(message, Ended):
             self._end(obituary(message))
+        elif isinstance(message, Beginning | TrueStep):
+            if self._recorder is not None:
+                self._recorder.log(message)
         elif isinstance(message, BesideState):
             self._beside_state(message)
         elif isinstance(message, Welcome) and message.session != self._welcome.session:

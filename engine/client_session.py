@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from engine import machine
 from engine.clock import MAX_LAG
 from engine.inner import Opened
 from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
@@ -115,6 +116,7 @@ class ClientSession:
             backend=said("backend"),
             decoder=said("decoder"),
             weights=said("weights"),
+            machine=machine.facts(),
         )
         self.outbox.append(self._welcome)
         return self._welcome

@@ -98,6 +98,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     decoder: str
     weights: str
     """First 12 hex digits of the weights' checksum; empty for the reference."""
+    machine: dict[str, str] = {}
+    """Processor, cores and library versions of the engine, for recordings."""
 
 
 class Refused(Message, frozen=True, kw_only=True):
