@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from client.errors import UserError
+from client.pairing import app as pair_app
 from engine.protocol import MAX_SEED
 from games import GAMES
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(pair_app, name="pair")
 
 GameArgument = Annotated[str, typer.Argument(metavar="GAME", help=f"One of: {_NAMES}.")]
 

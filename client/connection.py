@@ -8,8 +8,10 @@ import uuid
 from dataclasses import dataclass
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from client.errors import UserError
+from engine import keys
 from engine.protocol import (
     MAX_MESSAGE_BYTES,
     Frame,
@@ -20,6 +22,11 @@ from engine.protocol import (
     unpack_to_client,
 )
 
+_HANDSHAKE_FAILURES = (
+    zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+)
 _MAX_PARTS_PER_DRAIN = 64  # a flood of messages must not keep the loop from drawing
 
 
@@ -73,6 +80,8 @@ class Connection:
             (zmq.RECONNECT_IVL_MAX, 1000),
         ):
             self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(_HANDSHAKE_FAILURES)
+        self._use_keys(address)
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:
@@ -80,6 +89,30 @@ class Connection:
             raise UserError(
                 f"{address!r} is not an engine's address ({error.strerror}): write tcp://host:port", 2
             ) from None
+
+    def _use_keys(self, address: str) -> None:
+        """Authenticate and encrypt, if this engine's key is known; without it only on this machine."""
+        try:
+            engine = keys.engines().get(address)
+            if engine is not None:
+                own = keys.own_keys()
+                self._socket.curve_serverkey = engine.encode()
+                self._socket.curve_publickey = own.public.encode()
+                self._socket.curve_secretkey = own.secret.encode()
+        except keys.KeysError as error:
+            self.close()
+            raise UserError(str(error)) from None
+
+    def refusal(self) -> str | None:
+        """Why the engine's side broke off the handshake, if it did: keys are missing or not accepted."""
+        failed: int | None = None
+        while self._monitor.poll(0):
+            failed = parse_monitor_message(self._monitor.recv_multipart())["event"]
+        if failed is None:
+            return None
+        if failed == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            return "it does not know this machine's key: ask its owner for `dreamcade pair allow`"
+        return "it wants a key, or has another one than is known here: run `dreamcade pair`"
 
     def send(self, message: ToEngine) -> bool:
         """Queue `message` without waiting; False when the link is down or full."""
@@ -123,6 +156,8 @@ class Connection:
         self._newest = (-1, -1)
 
     def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         self._context.term()
 

@@ -45,8 +45,9 @@ class Mailbox(Protocol):
 class ClientSession:
     """`outbox` holds messages that must arrive, in order; frames may be dropped and never go through it."""
 
-    def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float) -> None:
-        self.identity, self.number, self.hello = identity, number, hello
+    def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float, key: str = "") -> None:
+        """key: the client's public key, where keys are needed."""
+        self.identity, self.number, self.hello, self.key = identity, number, hello, key
         self.heard_s = now_s
         self.opened: list[Opened] = []
         self.outbox: deque[Message] = deque()

@@ -46,8 +46,10 @@ def _tell_arriving(front: Front, words: Message, seconds: float) -> None:
     until_s = time.monotonic() + seconds
     while (left_s := until_s - time.monotonic()) > 0:
         if front.socket.poll(int(left_s * 1000)):
-            for client, _ in front.received():
-                front.tell(client, words)
+            if front.guard is not None:
+                front.guard.answer()
+            for letter in front.received():
+                front.tell(letter.client, words)
 
 
 def write_epitaph(listen: str, ending: Ending) -> None:

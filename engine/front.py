@@ -1,33 +1,49 @@
 """The gateway's socket towards clients: bound with care, never waits, says whether a send was taken."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
-from engine.address import in_use, make_room
+from engine.address import in_use, make_room, needs_keys
 from engine.errors import EngineError
+from engine.guard import Guard
 from engine.inner import remove_ipc_file
 from engine.protocol import Message, pack
 
 _MESSAGES_AT_ONCE = 64  # before the other side is looked at: a flood must not starve it
 _FRAMES_QUEUED = 2  # towards a client; more would be lag
+_HANDSHAKE_MS = 5000  # who has not said who they are by then is cut off
 _MAX_FROM_CLIENT = 1 << 16  # bytes; clients send nothing large
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message from a client. key: the public key it came in with, empty where none is needed."""
+
+    client: bytes
+    part: bytes
+    key: str
 
 
 class Front:
     """Acquires the address; raises EngineError when it is taken. `address` has the port the system chose, if
-    it did; `torn` counts messages that were not one part."""
+    it did; `torn` counts messages that were not one part; `guard` is there where others can reach it."""
 
     def __init__(self, context: zmq.Context[Any], listen: str) -> None:
         make_room(listen)
+        self.guard = Guard(context) if needs_keys(listen) else None
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        if self.guard is not None:
+            self.guard.protect(self.socket)
         options: dict[Any, int] = {
             zmq.ROUTER_MANDATORY: 1,  # a full queue is an error we count, not a silent loss
             zmq.ROUTER_HANDOVER: 1,  # a client that reconnects takes over its own name
             zmq.SNDHWM: _FRAMES_QUEUED,
             zmq.RCVHWM: 256,
             zmq.MAXMSGSIZE: _MAX_FROM_CLIENT,
+            zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
             zmq.HEARTBEAT_IVL: 1000,
             zmq.HEARTBEAT_TIMEOUT: 5000,
             zmq.IPV6: int("[" in listen),
@@ -46,17 +62,20 @@ class Front:
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self.torn = 0
 
-    def received(self) -> Iterator[tuple[bytes, bytes]]:
-        """(client, message) that are here, as many as may be taken at once."""
+    def received(self) -> Iterator[Letter]:
+        """Messages that are here, as many as may be taken at once. Those of a key that was revoked meanwhile
+        are not even looked at."""
         for _ in range(_MESSAGES_AT_ONCE):
             try:
-                client, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
+                client, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            if len(parts) == 1:
-                yield client, parts[0]
-            else:
+            if len(parts) != 1:
                 self.torn += 1
+                continue
+            key = str(parts[0].get("User-Id")) if self.guard is not None else ""
+            if self.guard is None or self.guard.allows(key):
+                yield Letter(client.bytes, parts[0].bytes, key)
 
     def send(self, client: bytes, part: bytes) -> bool:
         """False when this client's queue is full, or it is gone."""

@@ -20,7 +20,7 @@ from engine.beside_process import BesideProcess
 from engine.client_session import ClientSession, opening_refusal
 from engine.errors import EngineError
 from engine.farewell import farewell
-from engine.front import Front
+from engine.front import Front, Letter
 from engine.inner import (
     Addresses,
     Begin,
@@ -67,6 +67,8 @@ class Gateway:
         self._poller = zmq.Poller()
         for end in (self._front.socket, self._ranks.control, self._ranks.pictures):
             self._poller.register(end, zmq.POLLIN)
+        if self._front.guard is not None:
+            self._poller.register(self._front.guard.socket, zmq.POLLIN)
         self._session: ClientSession | None = None
         self._sessions = 0
         self._looked_s = time.monotonic()
@@ -92,9 +94,11 @@ class Gateway:
         if self._ranks.pictures in ready:
             for picture, pixels in self._ranks.received_pictures():
                 self._from_picture(picture, pixels)
+        if self._front.guard is not None:
+            self._front.guard.answer()
         if self._front.socket in ready:
-            for client, part in self._front.received():
-                self._from_client(client, part)
+            for letter in self._front.received():
+                self._from_client(letter)
         if self._session is not None:
             self._session.flush(self._front)
             if self._session.is_silent(time.monotonic()):
@@ -112,12 +116,16 @@ class Gateway:
         if now_s - self._looked_s < _LOOK_S:
             return
         self._looked_s = now_s
+        guard, session = self._front.guard, self._session
+        if guard is not None and guard.look() and session is not None and not guard.allows(session.key):
+            self._end_session("this machine's key was revoked by the engine's owner")
         if (state := self._beside.check()) is not None and self._session is not None:
             self._session.outbox.append(state)
 
     # -- clients --------------------------------------------------------------------------------------
 
-    def _from_client(self, identity: bytes, part: bytes) -> None:
+    def _from_client(self, letter: Letter) -> None:
+        identity, part = letter.client, letter.part
         version = protocol.hello_version(part)
         if version is not None and version != protocol.PROTOCOL_VERSION:
             ours = protocol.PROTOCOL_VERSION
@@ -134,7 +142,7 @@ class Gateway:
         mine = self._session is not None and self._session.identity == identity
         match message:
             case Hello():
-                self._hello(identity, message)
+                self._hello(letter, message)
             case Ping():
                 self._front.tell(identity, Pong(nonce=message.nonce))
             case Buttons() | Command() if not mine:
@@ -148,7 +156,8 @@ class Gateway:
         if mine and self._session is not None:
             self._session.heard_s = time.monotonic()
 
-    def _hello(self, identity: bytes, hello: Hello) -> None:
+    def _hello(self, letter: Letter, hello: Hello) -> None:
+        identity = letter.client
         session = self._session
         if session is not None and session.identity == identity and session.hello == hello:
             session.again()  # repeated: the first may have crossed our answer, or the link broke
@@ -162,7 +171,7 @@ class Gateway:
         self._end_session("")
         self._sessions += 1
         self._beside.begin_session()
-        self._session = ClientSession(identity, self._sessions, hello, time.monotonic())
+        self._session = ClientSession(identity, self._sessions, hello, time.monotonic(), letter.key)
         self._session.progress("starting the engine", 0.05)
         self._start_when_joined()
 
