@@ -27,6 +27,7 @@ _HANDSHAKE_FAILURES = (
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
     | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 )
+_LINK_DEAD_MS = 1500
 _MAX_PARTS_PER_DRAIN = 64  # a flood of messages must not keep the loop from drawing
 
 
@@ -74,10 +75,14 @@ class Connection:
             (zmq.SNDHWM, 32),
             (zmq.RCVHWM, 4),
             (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 5000),
+            # A link that lost packets for a while is slow to recover by itself: it is given up soon and made
+            # anew, so that play goes on soon after the way is free again.
+            (zmq.HEARTBEAT_IVL, 500),
+            (zmq.HEARTBEAT_TIMEOUT, _LINK_DEAD_MS),
+            (zmq.CONNECT_TIMEOUT, _LINK_DEAD_MS),
+            (zmq.HANDSHAKE_IVL, _LINK_DEAD_MS),
             (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 1000),
+            (zmq.RECONNECT_IVL_MAX, 500),
         ):
             self._socket.setsockopt(option, value)
         self._monitor = self._socket.get_monitor_socket(_HANDSHAKE_FAILURES)

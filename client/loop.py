@@ -36,6 +36,7 @@ from engine.protocol import (
 from games import GAMES
 
 LOST_S = 10.0
+LINK_LOST_S = 60.0  # the engine holds a session for half of it; then a new one begins
 FIRST_PICTURE_S = 60.0
 _REDRAW_S = 1 / 30
 _PING_S = 0.5
@@ -130,7 +131,8 @@ class Play:
         elif isinstance(message, BesideState):
             self._beside_state(message)
         elif isinstance(message, Welcome) and message.session != self._welcome.session:
-            self._welcome = message  # the engine was started anew while the link was down
+            self._welcome = message  # the engine was started anew, or held the session no longer
+            self._view.say("a new game: the engine had let the old one go")
             self._connection.forget_order()
             self.report.new_start()
 
@@ -263,6 +265,7 @@ class Play:
             silent_s=silent_s,
             paused=self._paused,
             stepping=self._stepping,
+            remote=self._options.engine is not None,
             recording=self._recorder is not None,
             beside=self.beside,
         )
@@ -285,7 +288,8 @@ class Play:
             self._view.say(self._recorder.failure)
             self._recorder = None
         starting = self._shown is None or self._left_epoch is not None
-        patience_s = FIRST_PICTURE_S if starting else LOST_S
+        lost_s = LOST_S if self._options.engine is None else LINK_LOST_S
+        patience_s = max(FIRST_PICTURE_S, lost_s) if starting else lost_s
         if now_s - self._heard_s > patience_s:
             self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))
 

@@ -76,6 +76,7 @@ class View:
         paused: bool = False,
         stepping: bool = False,
         recording: bool = False,
+        remote: bool = False,
         beside: BesideView | None = None,
     ) -> None:
         """One flip. silent_s: how long nothing came from the engine; beside: what the simulator shows."""
@@ -92,7 +93,8 @@ class View:
         elif paused:
             self._overlay.pause(canvas, now_s)
         if silent_s > WARN_S:
-            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s, waiting for the engine")
+            waiting = "the link is lost; your game is kept" if remote else "waiting for the engine"
+            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s: {waiting}")
         if now_s < self._notice_until_s:
             self._overlay.notice(canvas, self._notice)
         self._screen.flip()

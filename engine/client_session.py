@@ -16,15 +16,21 @@ from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Re
 from engine.session import NO_INPUT
 from games import GAMES
 
-SILENT_S = 5.0
+WAITING_S = 1.5  # of silence, then the game waits: a client sends its buttons ten times a second
+SILENT_S = 30.0  # of silence, then the session ends; until then a lost link may come back
 SILENT_LOADING_S = 120.0  # a first start compiles, and a loading screen has little to say
 _INPUTS_REMEMBERED = 256
 _ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
 
 
-def opening_refusal(hello: Hello, only_game: str, busy: bool) -> Refused | None:
-    """Why `hello` cannot have a session now; None if it can."""
-    if busy:
+def opening_refusal(hello: Hello, only_game: str, other: "ClientSession | None") -> Refused | None:
+    """Why `hello` cannot have a session now; None if it can. other: somebody else's session."""
+    if other is not None and other.waiting:
+        return Refused(
+            reason="busy: another player's link is lost, and their place is kept",
+            fix=f"try again in {SILENT_S:.0f} s, or play on this machine: dreamcade play",
+        )
+    if other is not None:
         return Refused(
             reason="busy: another player is using this engine",
             fix="try again when they have left, or play on this machine: dreamcade play",
@@ -52,6 +58,8 @@ class ClientSession:
         self.opened: list[Opened] = []
         self.outbox: deque[Message] = deque()
         self.dropped = 0
+        self.paused = self.waiting = False
+        """By the player; by the gateway, while nothing is heard."""
         self._loading = Loading(stage="", fraction=0.0)
         self._welcome: Welcome | None = None
         self._seq = NO_INPUT
@@ -68,6 +76,10 @@ class ClientSession:
 
     def is_silent(self, now_s: float) -> bool:
         return now_s - self.heard_s > (SILENT_S if self.welcomed else SILENT_LOADING_S)
+
+    def should_wait(self, now_s: float) -> bool:
+        """Whether the link seems lost."""
+        return self.welcomed and now_s - self.heard_s > WAITING_S
 
     def progress(self, stage: str, fraction: float) -> None:
         """Loading, for the client's screen; its fraction never goes back."""

@@ -101,6 +101,8 @@ class Gateway:
                 self._from_client(letter)
         if self._session is not None:
             self._session.flush(self._front)
+            if self._session.should_wait(time.monotonic()):
+                self._wait(self._session, True)
             if self._session.is_silent(time.monotonic()):
                 self._end_session("nothing was heard from this client for too long")
         self._look_around(time.monotonic())
@@ -155,6 +157,7 @@ class Gateway:
                 self._command(self._session, message)
         if mine and self._session is not None:
             self._session.heard_s = time.monotonic()
+            self._wait(self._session, False)
 
     def _hello(self, letter: Letter, hello: Hello) -> None:
         identity = letter.client
@@ -162,9 +165,8 @@ class Gateway:
         if session is not None and session.identity == identity and session.hello == hello:
             session.again()  # repeated: the first may have crossed our answer, or the link broke
             return
-        refusal = opening_refusal(
-            hello, self._only_game, busy=session is not None and session.identity != identity
-        )
+        other = session if session is not None and session.identity != identity else None
+        refusal = opening_refusal(hello, self._only_game, other)
         if refusal is not None:
             self._front.tell(identity, refusal)
             return
@@ -174,6 +176,13 @@ class Gateway:
         self._session = ClientSession(identity, self._sessions, hello, time.monotonic(), letter.key)
         self._session.progress("starting the engine", 0.05)
         self._start_when_joined()
+
+    def _wait(self, session: ClientSession, waiting: bool) -> None:
+        """Let the game stand still while the player's link is lost, and go on when it is back."""
+        if session.waiting != waiting:
+            session.waiting = waiting
+            if not session.paused:
+                self._ranks.tell(Control(kind="pause" if waiting else "resume"))
 
     def _command(self, session: ClientSession, message: Command) -> None:
         match message.kind:
@@ -185,6 +194,8 @@ class Gateway:
             case "alone":
                 self._beside.leave()
             case "pause" | "resume" | "step" | "reset" | "new_seed":
+                if message.kind in ("pause", "resume"):
+                    session.paused = message.kind == "pause"
                 self._ranks.tell(Control(kind=message.kind, seed=message.seed))
 
     def _buttons(self, message: Buttons) -> None:

@@ -187,7 +187,7 @@ def test_an_address_that_is_none() -> None:
 
 
 def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.loop, "LOST_S", 0.5)
+    monkeypatch.setattr(client.loop, "LINK_LOST_S", 0.5)
     monkeypatch.setattr("client.view.WARN_S", 0.1)
     with FakeEngine(Script(vanish_after_s=0.2)) as engine:
         outcome = run(engine, seconds=20.0)
@@ -196,7 +196,7 @@ def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.Monke
 
 
 def test_a_world_that_takes_long_to_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.loop, "LOST_S", 0.3)
+    monkeypatch.setattr(client.loop, "LINK_LOST_S", 0.3)
     monkeypatch.setattr(client.loop, "WARN_S", 0.1)
     with FakeEngine(Script(reset_takes_s=0.8)) as engine:
         Fingers(engine, (0.05, press(pygame.K_n)))
