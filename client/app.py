@@ -92,6 +92,15 @@ def play(options: PlayOptions) -> Outcome:
         return _outcome(session, welcome, process_started_s, engine is not None, recorder, stop)
 
 
+def choose_game(fullscreen: bool) -> str | None:
+    """The title menu; None when the player left. Raises UserError when there is no display."""
+    from client.menu import choose
+
+    stop = StopSignal()
+    with stop.installed():
+        return choose(stop, fullscreen)
+
+
 def _outcome(
     session: Play,
     welcome: Welcome,

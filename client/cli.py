@@ -24,7 +24,7 @@ _NAMES = ", ".join(GAMES)
 
 app = typer.Typer(
     help="An arcade of dreamed games: you hold the keys, a neural world model imagines what happens next.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,7 +32,9 @@ app = typer.Typer(
 
 app.add_typer(pair_app, name="pair")
 
-GameArgument = Annotated[str, typer.Argument(metavar="GAME", help=f"One of: {_NAMES}.")]
+GameArgument = Annotated[
+    str | None, typer.Argument(metavar="[GAME]", help=f"One of: {_NAMES}. Default: a menu of them.")
+]
 
 
 def main() -> None:
@@ -52,9 +54,22 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+@app.callback()
+def menu(context: typer.Context) -> int:
+    """An arcade of dreamed games: you hold the keys, a neural world model imagines what happens next."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from client.screen import display_available
+
+    if not display_available(dict(os.environ), sys.platform):
+        print(context.get_help())
+        return 2
+    return play()
+
+
 @app.command()
 def play(
-    game: GameArgument,
+    game: GameArgument = None,
     engine: Annotated[
         str | None, typer.Option(help="Attach to a remote engine, e.g. tcp://192.168.1.5:7878.")
     ] = None,
@@ -75,6 +90,7 @@ def play(
     weights: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Other weights for the local engine.")
     ] = None,
+    mute: Annotated[bool, typer.Option("--mute", help="Begin without sound; M brings it.")] = False,
     beside: Annotated[
         bool, typer.Option("--beside", help="Begin with the simulator beside the dream, like the key V.")
     ] = False,
@@ -86,7 +102,8 @@ def play(
 
     Keys: arrows or WASD, space. P or Esc pauses and shows the rest.
     """
-    _require_game(game)
+    if game is not None or headless:
+        _require_game(game)
     if engine is not None and (device is not None or weights is not None):
         raise UserError("--device and --weights are for a local engine: leave them out with --engine", 2)
     _require_device(device)
@@ -101,6 +118,10 @@ def play(
     from client import app as client_app
     from client.options import PlayOptions
 
+    if game is None:
+        game = client_app.choose_game(fullscreen)
+    if game is None:
+        return 0
     outcome = client_app.play(
         PlayOptions(
             game=game,
@@ -116,6 +137,7 @@ def play(
             device=device,
             weights=weights.resolve() if weights is not None else None,
             beside=beside,
+            mute=mute,
             picture=picture,
         )
     )
@@ -229,7 +251,9 @@ def _fail(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _require_game(game: str) -> None:
+def _require_game(game: str | None) -> None:
+    if game is None:
+        raise UserError(f"without a window there is no menu: name a GAME, one of {_NAMES}", 2)
     if game not in GAMES:
         raise UserError(f"there is no game called {game!r}: choose one of {_NAMES}", 2)
 

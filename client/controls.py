@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import pygame
 
 from client.autopilot import Autopilot
+from client.gamepad import COMMANDS as PAD_COMMANDS
+from client.gamepad import Gamepads
 from client.keyboard import ButtonStream, Keyboard
 from engine.protocol import Buttons, Frame
 from games.spec import GameSpec
@@ -26,6 +28,7 @@ COMMANDS = {
     pygame.K_h: "hud",
     pygame.K_t: "autopilot",
     pygame.K_v: "beside",
+    pygame.K_m: "mute",
     pygame.K_F2: "picture",
 }
 
@@ -39,11 +42,13 @@ class Due:
 
 
 class Controls:
-    """Keys win over the autopilot. Taps wait until a message could be sent."""
+    """Keys and gamepads win over the autopilot. Taps wait until a message could be sent."""
 
     def __init__(self, spec: GameSpec, autopilot: bool) -> None:
         self._spec = spec
-        self._keyboard, self._stream = Keyboard(spec), ButtonStream()
+        self._keyboard, self._pads, self._stream = Keyboard(spec), Gamepads(spec), ButtonStream()
+        self.news = ""
+        """What to say about a gamepad that came or went; whoever says it empties it."""
         self._autopilot = Autopilot(spec) if autopilot else None
         self._auto_mask = self._auto_pressed = 0
         self._decided_s = 0.0
@@ -61,13 +66,17 @@ class Controls:
                 commands.append("quit")
             elif event.type == pygame.WINDOWFOCUSLOST:
                 self.release_all()
+            elif event.type == pygame.CONTROLLERBUTTONDOWN and event.button in PAD_COMMANDS:
+                commands.append(PAD_COMMANDS[event.button])
             elif not self._keyboard.handle(event) and event.type == pygame.KEYDOWN:
                 commands += [COMMANDS[event.key]] if event.key in COMMANDS else []
+            self.news = self._pads.handle(event) or self.news
         return commands
 
     def due(self, now_s: float, silent: bool) -> Due | None:
         """The message to send now, if any. silent: the game stands still, so nothing is held."""
-        held, pressed, key_s = self._keyboard.held, self._keyboard.take_pressed(), self._key_s
+        held, key_s = self._keyboard.held | self._pads.held, self._key_s
+        pressed = self._keyboard.take_pressed() | self._pads.take_pressed()
         if not held and not pressed and self._autopilot is not None:
             held, pressed, key_s = self._auto_mask, self._auto_pressed, self._decided_s
         self._auto_pressed = 0
@@ -82,6 +91,7 @@ class Controls:
 
     def release_all(self) -> None:
         self._keyboard.release_all()
+        self._pads.release_all()
 
     def toggle_autopilot(self) -> bool:
         """True if it plays now."""

@@ -19,6 +19,7 @@ from client.pacing import Pacer
 from client.recorder import Recorder
 from client.report import Report
 from client.screen import Screen
+from client.sound import Sound
 from client.theme import Typeface
 from client.view import WARN_S, View
 from engine.protocol import (
@@ -65,6 +66,7 @@ class Play:
         self._engine, self._recorder, self._stop = engine, recorder, stop
         self._controls, self._pacer = Controls(self.spec, options.autopilot), Pacer()
         self.beside = BesideView()
+        self._sound = None if screen.headless else Sound(self.spec, options.mute)
         self._view = View(screen, typeface, self.spec, welcome.backend)
         self._waiting: Picture | None = None
         self._shown: Picture | None = None
@@ -80,6 +82,7 @@ class Play:
         while not self._over:
             self.step()
         self.report.finish(time.perf_counter())
+        self._hush()
         self._connection.send(Command(kind="bye"))
         if self._options.picture is not None and self._shown is not None:
             self._screen.save(str(self._options.picture))
@@ -156,6 +159,9 @@ class Play:
     def _take_keys(self) -> None:
         for command in self._controls.read():
             self._obey(command)
+        if self._controls.news:
+            self._view.say(self._controls.news)
+            self._controls.news = ""
         if self._stop():
             self._over = True
 
@@ -185,6 +191,8 @@ class Play:
                 self._view.say("autopilot on" if self._controls.toggle_autopilot() else "autopilot off")
             case "beside":
                 self._toggle_beside()
+            case "mute" if self._sound is not None:
+                self._view.say("sound on" if self._sound.toggle() else "sound off")
             case "picture":
                 self._view.save_picture(self.spec.name)
 
@@ -193,6 +201,11 @@ class Play:
         self._controls.release_all()
         self._connection.send(Command(kind="pause"))
         self.report.pause(time.perf_counter())
+        self._hush()
+
+    def _hush(self) -> None:
+        if self._sound is not None:
+            self._sound.hush()
 
     def _resume(self) -> None:
         self._paused = self._stepping = False
@@ -247,6 +260,8 @@ class Play:
     def _measure(self, picture: Picture, shown_s: float) -> None:
         self._pacer.shown(shown_s)
         self.report.shown(picture.frame, shown_s)
+        if self._sound is not None and not self._paused:
+            self._sound.hear(picture.frame.telemetry, picture.frame.epoch)
         if self._recorder is not None:
             self._recorder.add(picture, shown_s)
         delay = self.report.input_delay_frames(default=picture.frame.lag + 1)

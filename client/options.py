@@ -21,6 +21,7 @@ class PlayOptions:
     device: str | None = None
     weights: Path | None = None
     beside: bool = False
+    mute: bool = False
     picture: Path | None = None
 
     @property

@@ -13,6 +13,7 @@ PAUSE_KEYS = (
     ("H", "measurements"),
     ("T", "autopilot"),
     ("V", "simulator"),
+    ("M", "sound"),
     ("F2", "save a picture"),
     ("Q", "quit"),
 )

@@ -25,7 +25,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "says"),
     [
         (["play", "chess"], "racing, platformer"),
-        (["play"], "GAME"),
+        (["play", "--headless"], "GAME"),
         (["play", "racing", "--seed", "-1"], "--seed"),
         (["play", "racing", "--seed", "2147483648"], "2147483647"),
         (["play", "racing", "--seed", "x"], "--seed"),
