@@ -6,20 +6,18 @@ Expected failures end as one line on standard error, with exit code 2 for a wron
 import json
 import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from client.engine_commands import PASS_ON, add_to, run_engine
 from client.errors import UserError
 from client.pairing import app as pair_app
 from engine.protocol import MAX_SEED
 from games import GAMES
 
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack")
 _NAMES = ", ".join(GAMES)
 
 app = typer.Typer(
@@ -31,6 +29,7 @@ app = typer.Typer(
 )
 
 app.add_typer(pair_app, name="pair")
+add_to(app)
 
 GameArgument = Annotated[
     str | None, typer.Argument(metavar="[GAME]", help=f"One of: {_NAMES}. Default: a menu of them.")
@@ -167,7 +166,7 @@ def replay(
         from client.recording import load
 
         load(directory)  # says plainly what is wrong with it
-        return _run_engine("engine.verify", [str(directory), *["--json"] * as_json])
+        return run_engine("engine.verify", [str(directory), *["--json"] * as_json])
     if export is not None:
         from client.export import export as export_recording
 
@@ -185,7 +184,7 @@ def replay(
     return 0
 
 
-@app.command(context_settings={**_PASS_ON, "help_option_names": ["--help"]})
+@app.command(context_settings={**PASS_ON, "help_option_names": ["--help"]})
 def serve(
     context: typer.Context,
     listen: Annotated[str, typer.Option(help="Where clients attach.")] = "tcp://127.0.0.1:7878",
@@ -203,47 +202,7 @@ def serve(
     ):
         if value is not None:
             arguments += [flag, str(value)]
-    return _run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
-
-
-@app.command(context_settings=_PASS_ON)
-def evaluate(context: typer.Context) -> int:
-    """Measure the dream's quality against the reference: evaluate GAME [options]."""
-    if not context.args or not context.args[0].startswith("-"):
-        _first(context.args, "game", tuple(GAMES))
-    return _run_engine("engine.training.evaluate", context.args)
-
-
-@app.command(context_settings=_PASS_ON)
-def bench(context: typer.Context) -> int:
-    """Run a benchmark: bench NAME [options]."""
-    if context.args[:1] == ["--help"]:
-        return _say_usage(context, "NAME", _modules("bench"))
-    name = _first(context.args, "benchmark", _modules("bench"))
-    return _run_engine(f"engine.bench.{name}", context.args[1:])
-
-
-@app.command(context_settings=_PASS_ON)
-def plan(context: typer.Context) -> int:
-    """Share out accelerators between world and decoder: plan --gpus N [options]. Needs no GPU."""
-    return _run_engine("engine.plan", context.args, needs_engine=False)
-
-
-@app.command(context_settings=_PASS_ON)
-def train(context: typer.Context) -> int:
-    """Train a part of the model: train GAME STAGE [options]."""
-    stages = tuple(s for s in _STAGES if s in _modules("training"))
-    if context.args[:1] == ["--help"]:
-        return _say_usage(context, "STAGE", stages)
-    game = _first(context.args, "game", tuple(GAMES))
-    stage = _first(context.args[1:], "stage", stages)
-    return _run_engine(f"engine.training.{stage}", [game, *context.args[2:]])
-
-
-@app.command(context_settings=_PASS_ON)
-def doctor(context: typer.Context) -> int:
-    """What this machine has, what will be used, what is missing and how to fix it."""
-    return _run_engine("engine.doctor", context.args, needs_engine=False)
+    return run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
 
 
 def _fail(text: str, code: int) -> NoReturn:
@@ -266,40 +225,6 @@ def _require_device(device: str | None) -> None:
 def _require_range(flag: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise UserError(f"{flag} {value} is out of range: choose {low} to {high}", 2)
-
-
-def _first(arguments: list[str], noun: str, choices: tuple[str, ...]) -> str:
-    if not arguments or arguments[0] not in choices:
-        given = f"there is no {noun} called {arguments[0]!r}" if arguments else f"which {noun}"
-        raise UserError(f"{given}: choose one of {', '.join(choices)}", 2)
-    return arguments[0]
-
-
-def _modules(package: str) -> tuple[str, ...]:
-    """Names of the runnable modules of an engine package, found without importing it."""
-    folder = Path(__file__).resolve().parents[1] / "engine" / package
-    return tuple(sorted(p.stem for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8")))
-
-
-def _say_usage(context: typer.Context, noun: str, names: tuple[str, ...]) -> int:
-    """Help for a command whose options belong to the module that it runs."""
-    print(context.command.help)
-    print(f"{noun} is one of: {', '.join(names)}. Add --help after it for its options.")
-    return 0
-
-
-def _run_engine(module: str, arguments: list[str], needs_engine: bool = True) -> int:
-    """Run an engine module in the foreground; its exit code is ours."""
-    from client.engine_process import PACKAGE_ROOT, require_engine_installed, run_in_foreground
-
-    if needs_engine:
-        require_engine_installed("this command")
-    if not PACKAGE_ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file():
-        raise UserError(f"this installation has no {module}: install dreamcade anew")
-    try:
-        return run_in_foreground(module, arguments)
-    except subprocess.SubprocessError as error:
-        raise UserError(f"cannot run {module}: {error}") from None
 
 
 def _say_end(result: dict[str, Any] | None, as_json: bool) -> None:

@@ -13,7 +13,8 @@ from client.connection import Connection, Picture
 from client.controls import Controls
 from client.engine_process import EngineProcess
 from client.errors import UserError
-from client.handshake import hello, obituary, refusal
+from client.handshake import obituary, refusal
+from client.link import Link
 from client.options import PlayOptions
 from client.pacing import Pacer
 from client.recorder import Recorder
@@ -28,7 +29,6 @@ from engine.protocol import (
     BesideState,
     Command,
     Ended,
-    Ping,
     Refused,
     ToClient,
     TrueStep,
@@ -36,12 +36,7 @@ from engine.protocol import (
 )
 from games import GAMES
 
-LOST_S = 10.0
-LINK_LOST_S = 60.0  # the engine holds a session for half of it; then a new one begins
-FIRST_PICTURE_S = 60.0
 _REDRAW_S = 1 / 30
-_PING_S = 0.5
-_ENGINE_CHECK_S = 0.2
 
 
 class Play:
@@ -63,7 +58,8 @@ class Play:
         self.report = Report(self.spec, options.mode, options.seed)
         self.error: UserError | None = None
         self._options, self._connection, self._screen, self._welcome = options, connection, screen, welcome
-        self._engine, self._recorder, self._stop = engine, recorder, stop
+        self._recorder, self._stop = recorder, stop
+        self._link = Link(options, connection, engine)
         self._controls, self._pacer = Controls(self.spec, options.autopilot), Pacer()
         self.beside = BesideView()
         self._sound = None if screen.headless else Sound(self.spec, options.mute)
@@ -73,7 +69,7 @@ class Play:
         self._over = self._paused = self._stepping = False
         self._left_epoch: int | None = None  # asked to start again; pictures of a newer one are on their way
         now_s = time.perf_counter()
-        self._heard_s = self._drawn_s = self._pinged_s = self._checked_s = now_s
+        self._drawn_s = now_s
 
     def run(self) -> None:
         """Play until the player, the clock or a failure ends it."""
@@ -114,7 +110,8 @@ class Play:
         if picture is not None:
             self.beside.dreamed(picture)
             dropped += self._waiting is not None
-            self._waiting, self._heard_s = picture, now_s
+            self._waiting = picture
+            self._link.heard(now_s)
             if self._left_epoch is not None and picture.frame.epoch > self._left_epoch:
                 self._left_epoch = None
             self._pacer.arrived(now_s)
@@ -123,7 +120,7 @@ class Play:
 
     def _take_control(self, message: ToClient, now_s: float) -> None:
         if self._paused:
-            self._heard_s = now_s
+            self._link.heard(now_s)
         if isinstance(message, Refused):
             self._end(refusal(message))
         elif isinstance(message, Ended):
@@ -210,7 +207,8 @@ class Play:
     def _resume(self) -> None:
         self._paused = self._stepping = False
         self._connection.send(Command(kind="resume"))
-        now_s = self._heard_s = time.perf_counter()
+        now_s = time.perf_counter()
+        self._link.heard(now_s)
         self.report.resume(now_s)
         self._view.overlay_gone()
 
@@ -219,7 +217,7 @@ class Play:
         if self._paused:
             self._resume()
         self.report.new_start()
-        self._heard_s = time.perf_counter()
+        self._link.heard(time.perf_counter())
         self._left_epoch = self._shown.frame.epoch if self._shown is not None else None
         self._view.say(notice)
 
@@ -269,7 +267,7 @@ class Play:
 
     def _draw(self, now_s: float) -> None:
         assert self._shown is not None
-        silent_s = now_s - self._heard_s
+        silent_s = self._link.silent_s(now_s)
         if self._left_epoch is not None and silent_s > WARN_S:
             silent_s = 0.0
             self._view.say("starting the world")
@@ -292,36 +290,13 @@ class Play:
         seconds = self._options.seconds
         if seconds is not None and self.report.played_s(now_s) >= seconds:
             self._over = True
-        self._keep_in_touch(now_s)
-        if self._engine is not None and now_s - self._checked_s > _ENGINE_CHECK_S:
-            self._checked_s = now_s
-            try:
-                self._engine.check()
-            except UserError as error:
-                self._end(error)
+        self._link.keep_in_touch(now_s, self._paused)
+        starting = self._shown is None or self._left_epoch is not None
+        if (error := self._link.failure(now_s, starting)) is not None:
+            self._end(error)
         if self._recorder is not None and self._recorder.failure is not None:
             self._view.say(self._recorder.failure)
             self._recorder = None
-        starting = self._shown is None or self._left_epoch is not None
-        lost_s = LOST_S if self._options.engine is None else LINK_LOST_S
-        patience_s = max(FIRST_PICTURE_S, lost_s) if starting else lost_s
-        if now_s - self._heard_s > patience_s:
-            self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))
-
-    def _keep_in_touch(self, now_s: float) -> None:
-        """While paused, ask for a sign of life; while nothing comes, introduce ourselves again."""
-        if now_s - self._pinged_s < _PING_S:
-            return
-        if self._paused:
-            self._connection.send(Ping())
-        elif now_s - self._heard_s > WARN_S:
-            self._connection.send(hello(self._options))
-        self._pinged_s = now_s
-
-    def _what_to_do(self) -> str:
-        if self._options.engine is not None:
-            return f"check that it still runs and that {self._options.engine} can be reached"
-        return "run `dreamcade doctor` and play again"
 
     def _end(self, error: UserError) -> None:
         if self.error is None:

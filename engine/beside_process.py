@@ -11,7 +11,7 @@ from engine.inner import Follow, Logged, Progress, Stop, ToRank
 from engine.protocol import Beginning, BesideState, TrueStep
 from engine.step_log import StepLog
 
-_STOP_S = 1.0
+_STOP_S = 0.2  # it has nothing to put in order
 
 
 class BesideProcess:

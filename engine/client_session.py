@@ -11,7 +11,7 @@ import msgspec
 
 from engine import machine
 from engine.clock import MAX_LAG
-from engine.inner import Opened
+from engine.inner import Opened, Start
 from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
 from engine.session import NO_INPUT
 from games import GAMES
@@ -80,6 +80,18 @@ class ClientSession:
     def should_wait(self, now_s: float) -> bool:
         """Whether the link seems lost."""
         return self.welcomed and now_s - self.heard_s > WAITING_S
+
+    def start(self, stride: int) -> Start:
+        """What ranks are told. stride: the engine's own choice, 0 leaves it to the client."""
+        hello = self.hello
+        return Start(
+            session=self.number,
+            game=hello.game,
+            seed=hello.seed,
+            mode=hello.mode,
+            stride=stride or hello.stride,
+            record_hashes=hello.record_hashes,
+        )
 
     def progress(self, stage: str, fraction: float) -> None:
         """Loading, for the client's screen; its fraction never goes back."""

@@ -10,7 +10,16 @@ from engine.address import in_use, make_room, needs_keys
 from engine.errors import EngineError
 from engine.guard import Guard
 from engine.inner import remove_ipc_file
-from engine.protocol import Message, pack
+from engine.protocol import (
+    PROTOCOL_VERSION,
+    Message,
+    ProtocolError,
+    Refused,
+    ToEngine,
+    hello_version,
+    pack,
+    unpack_to_engine,
+)
 
 _MESSAGES_AT_ONCE = 64  # before the other side is looked at: a flood must not starve it
 _FRAMES_QUEUED = 2  # towards a client; more would be lag
@@ -20,16 +29,17 @@ _MAX_FROM_CLIENT = 1 << 16  # bytes; clients send nothing large
 
 @dataclass(frozen=True)
 class Letter:
-    """A message from a client. key: the public key it came in with, empty where none is needed."""
+    """A message from a client; None: it did not parse. key: the public key it came in with, empty where none
+    is needed."""
 
     client: bytes
-    part: bytes
+    message: ToEngine | None
     key: str
 
 
 class Front:
     """Acquires the address; raises EngineError when it is taken. `address` has the port the system chose, if
-    it did; `torn` counts messages that were not one part; `guard` is there where others can reach it."""
+    it did; `garbage` counts what did not parse; `guard` is there where others can reach it."""
 
     def __init__(self, context: zmq.Context[Any], listen: str) -> None:
         make_room(listen)
@@ -60,22 +70,33 @@ class Front:
                 f"cannot listen on {listen}: {error.strerror}; choose another --listen"
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.torn = 0
+        self.garbage = 0
 
     def received(self) -> Iterator[Letter]:
         """Messages that are here, as many as may be taken at once. Those of a key that was revoked meanwhile
-        are not even looked at."""
+        are not even looked at; those of another protocol version are answered here."""
         for _ in range(_MESSAGES_AT_ONCE):
             try:
                 client, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            if len(parts) != 1:
-                self.torn += 1
-                continue
-            key = str(parts[0].get("User-Id")) if self.guard is not None else ""
+            key = str(parts[0].get("User-Id")) if self.guard is not None and parts else ""
             if self.guard is None or self.guard.allows(key):
-                yield Letter(client.bytes, parts[0].bytes, key)
+                message = self._opened(client.bytes, parts[0].bytes) if len(parts) == 1 else None
+                self.garbage += message is None
+                yield Letter(client.bytes, message, key)
+
+    def _opened(self, client: bytes, part: bytes) -> ToEngine | None:
+        version = hello_version(part)
+        if version is not None and version != PROTOCOL_VERSION:
+            reason = f"this engine speaks protocol version {PROTOCOL_VERSION}, this client version {version}"
+            fix = "install the same version of dreamcade on both sides"
+            self.tell(client, Refused(reason=reason, fix=fix))
+            return None
+        try:
+            return unpack_to_engine(part)
+        except ProtocolError:
+            return None
 
     def send(self, client: bytes, part: bytes) -> bool:
         """False when this client's queue is full, or it is gone."""
