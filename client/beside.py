@@ -17,6 +17,7 @@ PARTED_DB = 17.0
 """Below this two pictures are hardly more alike than pictures of different places in one world."""
 _PARTED_AFTER = 12  # comparisons in a row, about a second
 _EVERY_PX = 4  # compared at a quarter of the size
+_FAR_BEHIND = 120  # frames
 _REMEMBERED = 90  # frames of the dream
 
 
@@ -71,10 +72,13 @@ class BesideView:
         if dreamed is not None:
             self._compare(picture, dreamed)
 
-    def waiting(self) -> str | None:
+    def waiting(self, dream: Frame) -> str | None:
         """What is done before there is a picture of now; None when there is."""
+        behind = 0 if self.picture is None else dream.index - self.picture.frame.index
         if self._state is not None and self._state.state == "catching up":
             return f"catching up with the dream: {self._state.fraction * 100:.0f} %"
+        if behind > _FAR_BEHIND:
+            return f"catching up with the dream: {behind} frames behind"
         return "starting the simulator" if self.picture is None else None
 
     def status(self, dream: Frame) -> str:

@@ -30,7 +30,7 @@ class BesidePanel:
         alike = "–" if beside.alike_db is None else f"{beside.alike_db:.1f} dB"
         self._cell(side, x, 120, "pictures alike", alike)
         draw_label(side, self._type, "SIMULATOR", COIN)
-        if (waiting := beside.waiting()) is not None:
+        if (waiting := beside.waiting(dream)) is not None:
             self._middle(side, "The real game, played by your keys", waiting)
         if beside.parted_at is not None:
             text = f"after {beside.parted_at / 60:.0f} s the worlds had parted; R begins both again"

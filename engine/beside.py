@@ -3,7 +3,7 @@ frame, and shows the frames at which the dream took its true steps.
 
     python -m engine.beside --inner ipc://DIR
 
-It runs in a process of its own, started by the gateway when a player first asks for it, at the lowest
+It runs in a process of its own, started by the gateway when a player first asks for it, at a low
 priority and on one thread: the dream's pace comes first. When it falls behind it simulates on and leaves out
 pictures. It follows the dream's step log, so pausing, stepping and starting again need nothing of their own.
 """
@@ -13,6 +13,7 @@ import contextlib
 import os
 import sys
 from collections import deque
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from engine.session import NO_INPUT
 from games import GAMES
 
 _NICENESS = 19
+_SESSION_NICENESS = (
+    5  # a third of the dream's share when all compete: at 19 a busy machine never let it go on
+)
 _FRAMES_AT_ONCE = 30  # simulated between two looks at the inbox
 _FAR_BEHIND = 60  # frames; then the player is told how far it has come
 _TELL_EVERY = 120  # frames
@@ -43,6 +47,11 @@ class Beside:
         self._due: deque[TrueStep] = deque()
         self._frames = self._newest = self._pictures = self._told = 0
         self._simulated = 0  # of the next due step's buttons
+
+    @property
+    def in_step(self) -> bool:
+        """It has shown a picture of what was the dream's newest step."""
+        return self._pictures > 1
 
     def follow(self, message: Follow) -> None:
         """Begin with an epoch that may have gone on for a while."""
@@ -146,6 +155,20 @@ class Beside:
             self._line.send(Progress(session=self._session, stage="catching up", fraction=fraction))
 
 
+def _step_back() -> None:
+    """The lowest priority among the engine's processes."""
+    with contextlib.suppress(AttributeError, OSError):  # not every system has niceness
+        os.nice(_NICENESS)
+
+
+def _step_aside() -> None:
+    """Linux may share its cores by session first; niceness then counts only inside one. Once it is in step
+    with the dream this takes its share from a session of its own, which gets less than the dream's."""
+    with contextlib.suppress(AttributeError, OSError):
+        os.setsid()
+        Path("/proc/self/autogroup").write_text(str(_SESSION_NICENESS))
+
+
 def run(options: argparse.Namespace, lifeline: Lifeline) -> None:
     """Until told to stop, or until the gateway is gone."""
     import torch
@@ -154,7 +177,7 @@ def run(options: argparse.Namespace, lifeline: Lifeline) -> None:
     line = RankLine(Addresses(options.inner), BESIDE.decode())
     beside = Beside(ModelsAtHand((), "cpu", 1, None, options.fake), line)
     line.send(Joined(roles=["beside"]))
-    busy = False
+    busy = aside = False
     while not lifeline.stopping:
         for message in line.wait(0.0 if busy else BEAT_S):
             match message:
@@ -165,6 +188,9 @@ def run(options: argparse.Namespace, lifeline: Lifeline) -> None:
                 case Stop():
                     beside.stop()
         busy = beside.step()
+        if not aside and beside.in_step:
+            aside = True
+            _step_aside()
     line.close()
 
 
@@ -175,8 +201,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--fake", action="store_true")
     options = parser.parse_args(argv)
     lifeline = Lifeline(options.parent)
-    with contextlib.suppress(AttributeError, OSError):  # not every system has niceness
-        os.nice(_NICENESS)
+    _step_back()
     run(options, lifeline)
     sys.stderr.flush()
     os._exit(0)  # the control thread may still be reading

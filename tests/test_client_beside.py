@@ -32,7 +32,8 @@ def test_pictures_of_the_same_frame_are_compared_and_the_parting_is_said() -> No
         alike = view.alike_db
         assert alike is not None and (alike > 50) == (index < 100)
     assert view.parted_at is not None and 100 < view.parted_at < 170
-    assert view.status(frame(198)) == "2 frames behind"
+    assert view.status(frame(198)) == "2 frames behind" and view.waiting(frame(198)) is None
+    assert "catching up" in (view.waiting(frame(400)) or "")
     view.dreamed(picture(0, False, 100, epoch=1))  # both begin again
     assert view.parted_at is None and view.picture is None
     view.simulated(picture(196, True, 100))  # of the epoch before
