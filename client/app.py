@@ -92,6 +92,15 @@ def play(options: PlayOptions) -> Outcome:
         return _outcome(session, welcome, process_started_s, engine is not None, recorder, stop)
 
 
+def choose_game(fullscreen: bool) -> str | None:
+    """The title menu; None when the player left. Raises UserError when there is no display."""
+    from client.menu import choose
+
+    stop = StopSignal()
+    with stop.installed():
+        return choose(stop, fullscreen)
+
+
 def _outcome(
     session: Play,
     welcome: Welcome,
@@ -110,6 +119,8 @@ def _outcome(
     result["startup_s"] = round(first_shown_s - process_started_s, 3)
     result["rss_mib"] = tree_rss_mib(os.getpid()) if has_local_engine else None
     result["bad_messages"] = session.bad_messages
+    if session.beside.shown:
+        result["beside"] = session.beside.result()
     if recorder is not None:
         recorder.close()
         result["recording"] = recorder.summary()

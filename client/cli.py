@@ -6,30 +6,34 @@ Expected failures end as one line on standard error, with exit code 2 for a wron
 import json
 import os
 import random
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from client.engine_commands import PASS_ON, add_to, run_engine
 from client.errors import UserError
+from client.pairing import app as pair_app
 from engine.protocol import MAX_SEED
 from games import GAMES
 
-_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack")
 _NAMES = ", ".join(GAMES)
 
 app = typer.Typer(
     help="An arcade of dreamed games: you hold the keys, a neural world model imagines what happens next.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-GameArgument = Annotated[str, typer.Argument(metavar="GAME", help=f"One of: {_NAMES}.")]
+app.add_typer(pair_app, name="pair")
+add_to(app)
+
+GameArgument = Annotated[
+    str | None, typer.Argument(metavar="[GAME]", help=f"One of: {_NAMES}. Default: a menu of them.")
+]
 WorldRanks = Annotated[int | None, typer.Option(help="Processes that share the world model.")]
 DecoderRanks = Annotated[int | None, typer.Option(help="Processes that decode, frames in turn.")]
 Layout = Annotated[str | None, typer.Option(help="auto: the planner shares out this machine's GPUs.")]
@@ -52,9 +56,22 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+@app.callback()
+def menu(context: typer.Context) -> int:
+    """An arcade of dreamed games: you hold the keys, a neural world model imagines what happens next."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from client.screen import display_available
+
+    if not display_available(dict(os.environ), sys.platform):
+        print(context.get_help())
+        return 2
+    return play()
+
+
 @app.command()
 def play(
-    game: GameArgument,
+    game: GameArgument = None,
     engine: Annotated[
         str | None, typer.Option(help="Attach to a remote engine, e.g. tcp://192.168.1.5:7878.")
     ] = None,
@@ -78,12 +95,20 @@ def play(
     world_ranks: WorldRanks = None,
     decoder_ranks: DecoderRanks = None,
     layout: Layout = None,
+    mute: Annotated[bool, typer.Option("--mute", help="Begin without sound; M brings it.")] = False,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Begin with the simulator beside the dream, like the key V.")
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Save the last picture shown, as PNG.")
+    ] = None,
 ) -> int:
     """Play a game: starts a local engine and opens the window.
 
     Keys: arrows or WASD, space. P or Esc pauses and shows the rest.
     """
-    _require_game(game)
+    if game is not None or headless:
+        _require_game(game)
     ranks = _ranks(world_ranks, decoder_ranks, layout)
     if engine is not None and (device is not None or weights is not None or ranks):
         raise UserError(
@@ -93,12 +118,18 @@ def play(
     _require_range("--seed", seed, 0, MAX_SEED)
     _require_range("--stride", stride, 0, 8)
     _require_range("--seconds", seconds, 0.1, 86400)
+    if beside and reference:
+        raise UserError("--beside shows the simulator beside the dream: leave out --reference", 2)
     if weights is not None and not weights.is_dir():
         raise UserError(f"--weights {weights}: no such directory", 2)
 
     from client import app as client_app
     from client.options import PlayOptions
 
+    if game is None:
+        game = client_app.choose_game(fullscreen)
+    if game is None:
+        return 0
     outcome = client_app.play(
         PlayOptions(
             game=game,
@@ -114,6 +145,9 @@ def play(
             device=device,
             weights=weights.resolve() if weights is not None else None,
             ranks=ranks,
+            beside=beside,
+            mute=mute,
+            picture=picture,
         )
     )
     _say_end(outcome.result, as_json)
@@ -127,8 +161,28 @@ def replay(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A recording made by play --record.")],
     headless: Annotated[bool, typer.Option("--headless", help="Decode everything without a window.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Dream it again and compare; exit code 3 where it differs.")
+    ] = False,
+    export: Annotated[
+        str | None, typer.Option(metavar="FORMAT", help="mp4, gif or parquet, to OUT; shows nothing.")
+    ] = None,
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Of --export: a new file.")] = None,
 ) -> int:
-    """Show a recording. Space pauses, the arrows seek, Q quits."""
+    """Show a recording, verify or export it. Space pauses, the arrows seek, Q quits."""
+    if out is not None and export is None:
+        raise UserError("replay takes one recording; to export one: replay DIR --export FORMAT OUT", 2)
+    if verify:
+        from client.recording import load
+
+        load(directory)  # says plainly what is wrong with it
+        return run_engine("engine.verify", [str(directory), *["--json"] * as_json])
+    if export is not None:
+        from client.export import export as export_recording
+
+        summary = export_recording(directory, export, out)
+        print(json.dumps(summary) if as_json else f"wrote {summary['out']}: {summary['frames']} frames")
+        return 0
     from client import replay as client_replay
 
     summary = client_replay.replay(directory, headless=headless)
@@ -140,7 +194,7 @@ def replay(
     return 0
 
 
-@app.command(context_settings={**_PASS_ON, "help_option_names": ["--help"]})
+@app.command(context_settings={**PASS_ON, "help_option_names": ["--help"]})
 def serve(
     context: typer.Context,
     listen: Annotated[str, typer.Option(help="Where clients attach.")] = "tcp://127.0.0.1:7878",
@@ -153,47 +207,7 @@ def serve(
     _require_device(device)
     arguments = ["--listen", listen, *(["--device", device] if device is not None else [])]
     arguments += _ranks(world_ranks, decoder_ranks, layout)
-    return _run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
-
-
-@app.command(context_settings=_PASS_ON)
-def evaluate(context: typer.Context) -> int:
-    """Measure the dream's quality against the reference: evaluate GAME [options]."""
-    if not context.args or not context.args[0].startswith("-"):
-        _first(context.args, "game", tuple(GAMES))
-    return _run_engine("engine.training.evaluate", context.args)
-
-
-@app.command(context_settings=_PASS_ON)
-def bench(context: typer.Context) -> int:
-    """Run a benchmark: bench NAME [options]."""
-    if context.args[:1] == ["--help"]:
-        return _say_usage(context, "NAME", _modules("bench"))
-    name = _first(context.args, "benchmark", _modules("bench"))
-    return _run_engine(f"engine.bench.{name}", context.args[1:])
-
-
-@app.command(context_settings=_PASS_ON)
-def plan(context: typer.Context) -> int:
-    """Share out accelerators between world and decoder: plan --gpus N [options]. Needs no GPU."""
-    return _run_engine("engine.plan", context.args, needs_engine=False)
-
-
-@app.command(context_settings=_PASS_ON)
-def train(context: typer.Context) -> int:
-    """Train a part of the model: train GAME STAGE [options]."""
-    stages = tuple(s for s in _STAGES if s in _modules("training"))
-    if context.args[:1] == ["--help"]:
-        return _say_usage(context, "STAGE", stages)
-    game = _first(context.args, "game", tuple(GAMES))
-    stage = _first(context.args[1:], "stage", stages)
-    return _run_engine(f"engine.training.{stage}", [game, *context.args[2:]])
-
-
-@app.command(context_settings=_PASS_ON)
-def doctor(context: typer.Context) -> int:
-    """What this machine has, what will be used, what is missing and how to fix it."""
-    return _run_engine("engine.doctor", context.args, needs_engine=False)
+    return run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
 
 
 def _ranks(world_ranks: int | None, decoder_ranks: int | None, layout: str | None) -> tuple[str, ...]:
@@ -207,7 +221,9 @@ def _fail(text: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _require_game(game: str) -> None:
+def _require_game(game: str | None) -> None:
+    if game is None:
+        raise UserError(f"without a window there is no menu: name a GAME, one of {_NAMES}", 2)
     if game not in GAMES:
         raise UserError(f"there is no game called {game!r}: choose one of {_NAMES}", 2)
 
@@ -220,40 +236,6 @@ def _require_device(device: str | None) -> None:
 def _require_range(flag: str, value: float | None, low: float, high: float) -> None:
     if value is not None and not low <= value <= high:
         raise UserError(f"{flag} {value} is out of range: choose {low} to {high}", 2)
-
-
-def _first(arguments: list[str], noun: str, choices: tuple[str, ...]) -> str:
-    if not arguments or arguments[0] not in choices:
-        given = f"there is no {noun} called {arguments[0]!r}" if arguments else f"which {noun}"
-        raise UserError(f"{given}: choose one of {', '.join(choices)}", 2)
-    return arguments[0]
-
-
-def _modules(package: str) -> tuple[str, ...]:
-    """Names of the runnable modules of an engine package, found without importing it."""
-    folder = Path(__file__).resolve().parents[1] / "engine" / package
-    return tuple(sorted(p.stem for p in folder.glob("*.py") if "__main__" in p.read_text(encoding="utf-8")))
-
-
-def _say_usage(context: typer.Context, noun: str, names: tuple[str, ...]) -> int:
-    """Help for a command whose options belong to the module that it runs."""
-    print(context.command.help)
-    print(f"{noun} is one of: {', '.join(names)}. Add --help after it for its options.")
-    return 0
-
-
-def _run_engine(module: str, arguments: list[str], needs_engine: bool = True) -> int:
-    """Run an engine module in the foreground; its exit code is ours."""
-    from client.engine_process import PACKAGE_ROOT, require_engine_installed, run_in_foreground
-
-    if needs_engine:
-        require_engine_installed("this command")
-    if not PACKAGE_ROOT.joinpath(*module.split(".")).with_suffix(".py").is_file():
-        raise UserError(f"this installation has no {module}: install dreamcade anew")
-    try:
-        return run_in_foreground(module, arguments)
-    except subprocess.SubprocessError as error:
-        raise UserError(f"cannot run {module}: {error}") from None
 
 
 def _say_end(result: dict[str, Any] | None, as_json: bool) -> None:

@@ -8,8 +8,10 @@ import uuid
 from dataclasses import dataclass
 
 import zmq
+from zmq.utils.monitor import parse_monitor_message
 
 from client.errors import UserError
+from engine import keys
 from engine.protocol import (
     MAX_MESSAGE_BYTES,
     Frame,
@@ -20,6 +22,12 @@ from engine.protocol import (
     unpack_to_client,
 )
 
+_HANDSHAKE_FAILURES = (
+    zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
+    | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
+)
+_LINK_DEAD_MS = 1500
 _MAX_PARTS_PER_DRAIN = 64  # a flood of messages must not keep the loop from drawing
 
 
@@ -40,11 +48,12 @@ class Picture:
 @dataclass(frozen=True)
 class Received:
     """What one drain found: control messages in order, the newest picture, how many older pictures it
-    replaced."""
+    replaced, the newest picture of the simulator beside the dream."""
 
     control: tuple[ToClient, ...]
     picture: Picture | None
     superseded: int
+    beside: Picture | None = None
 
 
 class Connection:
@@ -66,12 +75,18 @@ class Connection:
             (zmq.SNDHWM, 32),
             (zmq.RCVHWM, 4),
             (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 5000),
+            # A link that lost packets for a while is slow to recover by itself: it is given up soon and made
+            # anew, so that play goes on soon after the way is free again.
+            (zmq.HEARTBEAT_IVL, 500),
+            (zmq.HEARTBEAT_TIMEOUT, _LINK_DEAD_MS),
+            (zmq.CONNECT_TIMEOUT, _LINK_DEAD_MS),
+            (zmq.HANDSHAKE_IVL, _LINK_DEAD_MS),
             (zmq.RECONNECT_IVL, 100),
-            (zmq.RECONNECT_IVL_MAX, 1000),
+            (zmq.RECONNECT_IVL_MAX, 500),
         ):
             self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(_HANDSHAKE_FAILURES)
+        self._use_keys(address)
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:
@@ -79,6 +94,30 @@ class Connection:
             raise UserError(
                 f"{address!r} is not an engine's address ({error.strerror}): write tcp://host:port", 2
             ) from None
+
+    def _use_keys(self, address: str) -> None:
+        """Authenticate and encrypt, if this engine's key is known; without it only on this machine."""
+        try:
+            engine = keys.engines().get(address)
+            if engine is not None:
+                own = keys.own_keys()
+                self._socket.curve_serverkey = engine.encode()
+                self._socket.curve_publickey = own.public.encode()
+                self._socket.curve_secretkey = own.secret.encode()
+        except keys.KeysError as error:
+            self.close()
+            raise UserError(str(error)) from None
+
+    def refusal(self) -> str | None:
+        """Why the engine's side broke off the handshake, if it did: keys are missing or not accepted."""
+        failed: int | None = None
+        while self._monitor.poll(0):
+            failed = parse_monitor_message(self._monitor.recv_multipart())["event"]
+        if failed is None:
+            return None
+        if failed == zmq.Event.HANDSHAKE_FAILED_AUTH:
+            return "it does not know this machine's key: ask its owner for `dreamcade pair allow`"
+        return "it wants a key, or has another one than is known here: run `dreamcade pair`"
 
     def send(self, message: ToEngine) -> bool:
         """Queue `message` without waiting; False when the link is down or full."""
@@ -96,6 +135,7 @@ class Connection:
         """Take what has arrived. Pictures not newer than one already returned count as superseded."""
         control: list[ToClient] = []
         picture: Picture | None = None
+        beside: Picture | None = None
         superseded = 0
         for _ in range(_MAX_PARTS_PER_DRAIN):
             message, pixels = self._receive()
@@ -104,6 +144,9 @@ class Connection:
             if not isinstance(message, Frame):
                 control.append(message)
                 continue
+            if message.beside:
+                beside = Picture(message, pixels, now_s)
+                continue
             order = (message.epoch, message.index)
             if order <= self._newest:
                 superseded += 1
@@ -111,13 +154,15 @@ class Connection:
             superseded += picture is not None
             self._newest = order
             picture = Picture(message, pixels, now_s)
-        return Received(tuple(control), picture, superseded)
+        return Received(tuple(control), picture, superseded, beside)
 
     def forget_order(self) -> None:
         """A new session: its pictures count from zero."""
         self._newest = (-1, -1)
 
     def close(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close()
         self._socket.close()
         self._context.term()
 

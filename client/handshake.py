@@ -118,6 +118,8 @@ class Handshake:
         if self._engine is not None:
             self._engine.check()
         silent_s = now_s - self._heard_s
+        if (refused := self._connection.refusal()) is not None and not self._answered:
+            raise UserError(f"the engine at {self._options.engine} refused the connection: {refused}")
         if self._engine is None and silent_s > REMOTE_SILENCE_S:
             raise UserError(
                 f"no engine answers at {self._options.engine}: check the address, and that `dreamcade serve`"

@@ -8,29 +8,35 @@ import random
 import time
 from collections.abc import Callable
 
-import pygame
-
-from client.autopilot import Autopilot
+from client.beside import BesideView
 from client.connection import Connection, Picture
+from client.controls import Controls
 from client.engine_process import EngineProcess
 from client.errors import UserError
-from client.handshake import hello, obituary, refusal
-from client.keyboard import ButtonStream, Keyboard
+from client.handshake import obituary, refusal
+from client.link import Link
 from client.options import PlayOptions
 from client.pacing import Pacer
 from client.recorder import Recorder
 from client.report import Report
 from client.screen import Screen
+from client.sound import Sound
 from client.theme import Typeface
 from client.view import WARN_S, View
-from engine.protocol import MAX_SEED, Buttons, Command, Ended, Ping, Refused, ToClient, Welcome
+from engine.protocol import (
+    MAX_SEED,
+    Beginning,
+    BesideState,
+    Command,
+    Ended,
+    Refused,
+    ToClient,
+    TrueStep,
+    Welcome,
+)
 from games import GAMES
 
-LOST_S = 10.0
-FIRST_PICTURE_S = 60.0
 _REDRAW_S = 1 / 30
-_PING_S = 0.5
-_ENGINE_CHECK_S = 0.2
 
 
 class Play:
@@ -52,25 +58,30 @@ class Play:
         self.report = Report(self.spec, options.mode, options.seed)
         self.error: UserError | None = None
         self._options, self._connection, self._screen, self._welcome = options, connection, screen, welcome
-        self._engine, self._recorder, self._stop = engine, recorder, stop
-        self._keyboard, self._stream, self._pacer = Keyboard(self.spec), ButtonStream(), Pacer()
-        self._autopilot = Autopilot(self.spec) if options.autopilot else None
+        self._recorder, self._stop = recorder, stop
+        self._link = Link(options, connection, engine)
+        self._controls, self._pacer = Controls(self.spec, options.autopilot), Pacer()
+        self.beside = BesideView()
+        self._sound = None if screen.headless else Sound(self.spec, options.mute)
         self._view = View(screen, typeface, self.spec, welcome.backend)
         self._waiting: Picture | None = None
         self._shown: Picture | None = None
         self._over = self._paused = self._stepping = False
-        self._auto_mask = self._auto_pressed = 0
-        self._decided_s = 0.0
         self._left_epoch: int | None = None  # asked to start again; pictures of a newer one are on their way
         now_s = time.perf_counter()
-        self._looked_s = self._heard_s = self._drawn_s = self._pinged_s = self._checked_s = now_s
+        self._drawn_s = now_s
 
     def run(self) -> None:
         """Play until the player, the clock or a failure ends it."""
+        if self._options.beside:
+            self._toggle_beside()
         while not self._over:
             self.step()
         self.report.finish(time.perf_counter())
+        self._hush()
         self._connection.send(Command(kind="bye"))
+        if self._options.picture is not None and self._shown is not None:
+            self._screen.save(str(self._options.picture))
         if self.error is not None:
             self._view.farewell(str(self.error), self._shown)
 
@@ -94,9 +105,13 @@ class Play:
         if picture is not None and not self._fits(picture):
             self._connection.bad_messages += 1
             picture = None
+        if received.beside is not None and self._fits(received.beside):
+            self.beside.simulated(received.beside)
         if picture is not None:
+            self.beside.dreamed(picture)
             dropped += self._waiting is not None
-            self._waiting, self._heard_s = picture, now_s
+            self._waiting = picture
+            self._link.heard(now_s)
             if self._left_epoch is not None and picture.frame.epoch > self._left_epoch:
                 self._left_epoch = None
             self._pacer.arrived(now_s)
@@ -105,15 +120,27 @@ class Play:
 
     def _take_control(self, message: ToClient, now_s: float) -> None:
         if self._paused:
-            self._heard_s = now_s
+            self._link.heard(now_s)
         if isinstance(message, Refused):
             self._end(refusal(message))
         elif isinstance(message, Ended):
             self._end(obituary(message))
+        elif isinstance(message, Beginning | TrueStep):
+            if self._recorder is not None:
+                self._recorder.log(message)
+        elif isinstance(message, BesideState):
+            self._beside_state(message)
         elif isinstance(message, Welcome) and message.session != self._welcome.session:
-            self._welcome = message  # the engine was started anew while the link was down
+            self._welcome = message  # the engine was started anew, or held the session no longer
+            self._view.say("a new game: the engine had let the old one go")
             self._connection.forget_order()
             self.report.new_start()
+
+    def _beside_state(self, state: BesideState) -> None:
+        self.beside.told(state)
+        if state.state == "stopped":
+            self._view.widen(False)
+            self._view.say(state.reason)
 
     def _fits(self, picture: Picture) -> bool:
         """Whether a frame is of this game; the protocol has checked the rest."""
@@ -127,56 +154,61 @@ class Play:
         return self._connection.bad_messages
 
     def _take_keys(self) -> None:
-        """Read all window events. A key's own time is not known to SDL's queue here: the middle between the
-        last two looks stands for it, which is right on average even when a flip blocked in between."""
-        before_s, self._looked_s = self._looked_s, time.perf_counter()
-        self._key_time_s = (before_s + self._looked_s) / 2
-        for event in pygame.event.get():
-            if event.type == pygame.QUIT:
-                self._over = True
-            elif event.type == pygame.WINDOWFOCUSLOST:
-                self._keyboard.release_all()
-            elif not self._keyboard.handle(event) and event.type == pygame.KEYDOWN:
-                self._take_command(event.key)
+        for command in self._controls.read():
+            self._obey(command)
+        if self._controls.news:
+            self._view.say(self._controls.news)
+            self._controls.news = ""
         if self._stop():
             self._over = True
 
-    def _take_command(self, key: int) -> None:
-        if key in (pygame.K_p, pygame.K_ESCAPE):
-            self._resume() if self._paused else self._pause()
-        elif key == pygame.K_q:
-            # Q lies beside W and A: the first one only pauses, the second one quits.
-            if self._paused:
+    def _obey(self, command: str) -> None:
+        match command:
+            case "quit":
                 self._over = True
-            else:
+            case "pause":
+                self._resume() if self._paused else self._pause()
+            case "leave" if self._paused:
+                self._over = True
+            case "leave":  # Q lies beside W and A: the first one only pauses, the second one quits
                 self._pause()
-        elif key == pygame.K_r:
-            self._start_again(Command(kind="reset"), "started again")
-        elif key == pygame.K_n:
-            seed = random.randint(0, MAX_SEED)
-            self._start_again(Command(kind="new_seed", seed=seed), f"seed {seed}")
-        elif key == pygame.K_PERIOD and self._paused:
-            self._stepping = True
-            self._connection.send(Command(kind="step"))
-        elif key in (pygame.K_F11, pygame.K_f):
-            self._screen.toggle_fullscreen()
-        elif key == pygame.K_h:
-            self._view.toggle_hud()
-        elif key == pygame.K_t:
-            self._toggle_autopilot()
-        elif key == pygame.K_F2:
-            self._view.save_picture(self.spec.name)
+            case "reset":
+                self._start_again(Command(kind="reset"), "started again")
+            case "new_seed":
+                seed = random.randint(0, MAX_SEED)
+                self._start_again(Command(kind="new_seed", seed=seed), f"seed {seed}")
+            case "step" if self._paused:
+                self._stepping = True
+                self._connection.send(Command(kind="step"))
+            case "fullscreen":
+                self._screen.toggle_fullscreen()
+            case "hud":
+                self._view.toggle_hud()
+            case "autopilot":
+                self._view.say("autopilot on" if self._controls.toggle_autopilot() else "autopilot off")
+            case "beside":
+                self._toggle_beside()
+            case "mute" if self._sound is not None:
+                self._view.say("sound on" if self._sound.toggle() else "sound off")
+            case "picture":
+                self._view.save_picture(self.spec.name)
 
     def _pause(self) -> None:
         self._paused = True
-        self._keyboard.release_all()
+        self._controls.release_all()
         self._connection.send(Command(kind="pause"))
         self.report.pause(time.perf_counter())
+        self._hush()
+
+    def _hush(self) -> None:
+        if self._sound is not None:
+            self._sound.hush()
 
     def _resume(self) -> None:
         self._paused = self._stepping = False
         self._connection.send(Command(kind="resume"))
-        now_s = self._heard_s = time.perf_counter()
+        now_s = time.perf_counter()
+        self._link.heard(now_s)
         self.report.resume(now_s)
         self._view.overlay_gone()
 
@@ -185,31 +217,27 @@ class Play:
         if self._paused:
             self._resume()
         self.report.new_start()
-        self._heard_s = time.perf_counter()
+        self._link.heard(time.perf_counter())
         self._left_epoch = self._shown.frame.epoch if self._shown is not None else None
         self._view.say(notice)
 
-    def _toggle_autopilot(self) -> None:
-        self._autopilot = None if self._autopilot else Autopilot(self.spec)
-        self._auto_mask = self._auto_pressed = 0
-        self._view.say("autopilot on" if self._autopilot else "autopilot off")
+    def _toggle_beside(self) -> None:
+        if self._options.reference:
+            self._view.say("this is the simulator already")
+            return
+        self._connection.send(Command(kind="beside" if self.beside.toggle() else "alone"))
+        self._view.widen(self.beside.on)
 
     def _send_buttons(self) -> None:
-        """Keys win over the autopilot. Taps wait in the stream until a message could be sent."""
-        held, pressed, time_s = self._keyboard.held, self._keyboard.take_pressed(), self._key_time_s
-        if not held and not pressed and self._autopilot is not None:
-            held, pressed, time_s = self._auto_mask, self._auto_pressed, self._decided_s
-        self._auto_pressed = 0
-        if self._paused and not self._stepping:
-            held = pressed = 0
         now_s = time.perf_counter()
-        message: Buttons | None = self._stream.next(held, pressed, now_s)
-        if message is not None and self._connection.send(message):
-            is_new = self._stream.sent(message, now_s)
-            if is_new and not self._paused and self.report.first_shown_s is not None:
-                self.report.input_sent(message.seq, time_s)
-                if self._recorder is not None:
-                    self._recorder.input_sent(message.seq, time_s)
+        due = self._controls.due(now_s, silent=self._paused and not self._stepping)
+        if due is None or not self._connection.send(due.message):
+            return
+        is_new = self._controls.sent(due, now_s)
+        if is_new and not self._paused and self.report.first_shown_s is not None:
+            self.report.input_sent(due.message.seq, due.key_s)
+            if self._recorder is not None:
+                self._recorder.input_sent(due.message.seq, due.key_s)
 
     # -- to the screen ----------------------------------------------------------------------------------
 
@@ -230,18 +258,16 @@ class Play:
     def _measure(self, picture: Picture, shown_s: float) -> None:
         self._pacer.shown(shown_s)
         self.report.shown(picture.frame, shown_s)
+        if self._sound is not None and not self._paused:
+            self._sound.hear(picture.frame.telemetry, picture.frame.epoch)
         if self._recorder is not None:
             self._recorder.add(picture, shown_s)
-        if self._autopilot is not None:
-            delay = self.report.input_delay_frames(default=picture.frame.lag + 1)
-            mask = self._autopilot.decide(picture.frame.telemetry, picture.frame.index, delay)
-            self._auto_pressed |= mask & ~self._auto_mask
-            self._auto_mask = mask
-            self._decided_s = time.perf_counter()
+        delay = self.report.input_delay_frames(default=picture.frame.lag + 1)
+        self._controls.watch(picture.frame, delay)
 
     def _draw(self, now_s: float) -> None:
         assert self._shown is not None
-        silent_s = now_s - self._heard_s
+        silent_s = self._link.silent_s(now_s)
         if self._left_epoch is not None and silent_s > WARN_S:
             silent_s = 0.0
             self._view.say("starting the world")
@@ -252,7 +278,9 @@ class Play:
             silent_s=silent_s,
             paused=self._paused,
             stepping=self._stepping,
+            remote=self._options.engine is not None,
             recording=self._recorder is not None,
+            beside=self.beside,
         )
         self._drawn_s = now_s
 
@@ -262,35 +290,13 @@ class Play:
         seconds = self._options.seconds
         if seconds is not None and self.report.played_s(now_s) >= seconds:
             self._over = True
-        self._keep_in_touch(now_s)
-        if self._engine is not None and now_s - self._checked_s > _ENGINE_CHECK_S:
-            self._checked_s = now_s
-            try:
-                self._engine.check()
-            except UserError as error:
-                self._end(error)
+        self._link.keep_in_touch(now_s, self._paused)
+        starting = self._shown is None or self._left_epoch is not None
+        if (error := self._link.failure(now_s, starting)) is not None:
+            self._end(error)
         if self._recorder is not None and self._recorder.failure is not None:
             self._view.say(self._recorder.failure)
             self._recorder = None
-        starting = self._shown is None or self._left_epoch is not None
-        patience_s = FIRST_PICTURE_S if starting else LOST_S
-        if now_s - self._heard_s > patience_s:
-            self._end(UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}"))
-
-    def _keep_in_touch(self, now_s: float) -> None:
-        """While paused, ask for a sign of life; while nothing comes, introduce ourselves again."""
-        if now_s - self._pinged_s < _PING_S:
-            return
-        if self._paused:
-            self._connection.send(Ping())
-        elif now_s - self._heard_s > WARN_S:
-            self._connection.send(hello(self._options))
-        self._pinged_s = now_s
-
-    def _what_to_do(self) -> str:
-        if self._options.engine is not None:
-            return f"check that it still runs and that {self._options.engine} can be reached"
-        return "run `dreamcade doctor` and play again"
 
     def _end(self, error: UserError) -> None:
         if self.error is None:

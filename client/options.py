@@ -22,6 +22,9 @@ class PlayOptions:
     weights: Path | None = None
     ranks: tuple[str, ...] = ()
     """Of a local engine: arguments that say how many ranks it has."""
+    beside: bool = False
+    mute: bool = False
+    picture: Path | None = None
 
     @property
     def mode(self) -> str:

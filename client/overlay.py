@@ -12,6 +12,8 @@ PAUSE_KEYS = (
     ("F", "full screen"),
     ("H", "measurements"),
     ("T", "autopilot"),
+    ("V", "simulator"),
+    ("M", "sound"),
     ("F2", "save a picture"),
     ("Q", "quit"),
 )

@@ -20,8 +20,8 @@ import numpy as np
 
 from client.connection import Picture
 from client.errors import UserError
-from client.recording import FRAMES, VIDEO, Counts, FrameRecord, meta_of, sha256, write_meta
-from engine.protocol import Welcome
+from client.recording import FRAMES, STEPS, VIDEO, Counts, FrameRecord, meta_of, sha256, write_meta
+from engine.protocol import Beginning, TrueStep, Welcome
 from games.spec import GameSpec
 
 _PICTURES_WAITING = 8
@@ -32,7 +32,7 @@ _X264 = {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "threads": "1
 _KEYFRAME_EVERY = 30  # a fragment ends at a keyframe: this is what a kill can lose
 _CONTAINER = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
-_Item = tuple[FrameRecord, Picture | None]
+_Item = tuple[FrameRecord, Picture | None] | Beginning | TrueStep
 
 
 def require_empty(directory: Path) -> None:
@@ -57,12 +57,13 @@ class Recorder:
         self._start_s = time.perf_counter()
         self._pts_offset, self._epoch, self._last_pts = 0, -1, -1
         self._input_s: dict[int, float] = {}
-        self._frames = self._dropped = self._lost_lines = self._encoded = 0
+        self._frames = self._dropped = self._lost_lines = self._encoded = self._step_lines = 0
         self._queue: queue.Queue[_Item | None] = queue.Queue(_LINES_WAITING)
         self._places = threading.Semaphore(_PICTURES_WAITING)
         try:
             write_meta(directory, self._meta)
             self._lines = (directory / FRAMES).open("wb")
+            self._steps = (directory / STEPS).open("wb")
             self._video = _Video(directory / VIDEO, welcome.width, welcome.height, welcome.fps)
         except (OSError, av.error.FFmpegError) as error:
             raise UserError(f"cannot record to {directory}: {error}") from None
@@ -87,6 +88,13 @@ class Recorder:
             self._lost_lines += 1
             if has_place:
                 self._places.release()
+
+    def log(self, entry: Beginning | TrueStep) -> None:
+        """Record what the dream was made from. Returns at once."""
+        try:
+            self._queue.put_nowait(entry)
+        except queue.Full:
+            self._lost_lines += 1
 
     def close(self) -> None:
         """Write what is waiting, then mark the recording as complete. May be called twice."""
@@ -117,6 +125,7 @@ class Recorder:
             video_frames=self._encoded,
             dropped_from_video=self._dropped,
             lost_lines=self._lost_lines,
+            steps=self._step_lines,
         )
 
     def _record(self, picture: Picture, presented_s: float, dropped: bool) -> FrameRecord:
@@ -150,22 +159,27 @@ class Recorder:
     def _run(self) -> None:
         """The thread. After a failure it goes on emptying the queue, so that nothing fills up."""
         while (item := self._queue.get()) is not None:
-            record, picture = item
             try:
                 if self.failure is None:
-                    self._write(record, picture)
+                    self._write(item)
             except (OSError, av.error.FFmpegError) as error:
                 self._fail(error)
-            if picture is not None:
+            if isinstance(item, tuple) and item[1] is not None:
                 self._places.release()
 
-    def _write(self, record: FrameRecord, picture: Picture | None) -> None:
+    def _write(self, item: _Item) -> None:
+        if isinstance(item, Beginning | TrueStep):
+            self._steps.write(msgspec.json.encode(item) + b"\n")
+            self._step_lines += isinstance(item, TrueStep)
+            return
+        record, picture = item
         if picture is not None:
             self._video.add(picture, record.pts)
             self._encoded += 1
         self._lines.write(msgspec.json.encode(record) + b"\n")
         if record.pts % _KEYFRAME_EVERY == 0:
             self._lines.flush()
+            self._steps.flush()
 
     def _fail(self, error: Exception) -> None:
         self.failure = f"recording stopped: {getattr(error, 'strerror', None) or error}"
@@ -174,9 +188,10 @@ class Recorder:
         try:
             self._video.close()
         finally:
-            self._lines.flush()
-            os.fsync(self._lines.fileno())
-            self._lines.close()
+            for file in (self._lines, self._steps):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
         if self.failure is not None:
             return
         _sync(self._directory / VIDEO)
@@ -186,6 +201,7 @@ class Recorder:
             counts=self._counts(),
             video_sha256=sha256(self._directory / VIDEO),
             frames_sha256=sha256(self._directory / FRAMES),
+            steps_sha256=sha256(self._directory / STEPS),
         )
         write_meta(self._directory, done)
 

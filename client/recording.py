@@ -2,6 +2,8 @@
 
 DIR/video.mp4     fragmented, readable as far as it was written; pts in 1/60 s of game time
 DIR/frames.jsonl  one FrameRecord a line, appended live
+DIR/steps.jsonl   what the dream was made from, appended live: the protocol's Beginning of each epoch, its
+                  TrueSteps with every frame's buttons and each latent's hash. `engine.verify` dreams it again
 DIR/meta.json     a Meta; written at the start, replaced as a whole at the end
 """
 
@@ -20,9 +22,9 @@ from engine.protocol import Welcome
 from games import GAMES
 from games.spec import GameSpec
 
-SCHEMA = 1
+SCHEMA = 2
 _PACKAGES = ("dreamcade", "pygame-ce", "numpy", "pyzmq", "msgspec", "av")
-VIDEO, FRAMES, META = "video.mp4", "frames.jsonl", "meta.json"
+VIDEO, FRAMES, STEPS, META = "video.mp4", "frames.jsonl", "steps.jsonl", "meta.json"
 
 
 class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,11 +55,12 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
     video_frames: int = 0
     dropped_from_video: int = 0
     lost_lines: int = 0
+    steps: int = 0
 
 
 class Meta(msgspec.Struct, frozen=True, kw_only=True):
     """What the recording is of. `completed` is true only if everything reached the disk; then the SHA-256
-    of the other two files are given."""
+    of the other files are given."""
 
     schema: int
     completed: bool
@@ -67,13 +70,14 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     fps: int
     width: int
     height: int
-    welcome: dict[str, str | int]
+    welcome: dict[str, str | int | dict[str, str]]
     versions: dict[str, str]
     buttons: dict[str, int]
     telemetry: list[str]
     counts: Counts = Counts()
     video_sha256: str = ""
     frames_sha256: str = ""
+    steps_sha256: str = ""
 
 
 class Recording(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,11 +145,12 @@ def sha256(path: Path) -> str:
 def load(directory: Path) -> Recording:
     """Read a recording. Raises UserError when it is none, is of another version, or was altered."""
     meta = _load_meta(directory)
-    for name in (FRAMES, VIDEO):
+    for name in (FRAMES, VIDEO, STEPS):
         if not (directory / name).is_file():
             raise UserError(f"{directory / name} is missing: the recording cannot be replayed")
     if meta.completed:
-        for name, expected in ((FRAMES, meta.frames_sha256), (VIDEO, meta.video_sha256)):
+        sums = ((FRAMES, meta.frames_sha256), (VIDEO, meta.video_sha256), (STEPS, meta.steps_sha256))
+        for name, expected in sums:
             if sha256(directory / name) != expected:
                 raise UserError(f"{directory / name} was altered after it was recorded")
     frames, cut = _load_frames(directory / FRAMES)

@@ -77,10 +77,18 @@ class Screen:
         room = (
             min(d / s for d, s in zip(pygame.display.get_desktop_sizes()[0], self.size)) * _SHARE_OF_DESKTOP
         )
-        scale = max(1.0, room // 0.5 * 0.5)
+        scale = room // 0.5 * 0.5 if room >= 1.0 else room
         window = pygame.Window.from_display_module()
         window.size = (round(self.size[0] * scale), round(self.size[1] * scale))
         window.position = pygame.WINDOWPOS_CENTERED
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Another canvas, in the same window, which keeps its height as far as the desktop is wide enough."""
+        if size == self.size:
+            return
+        full = not self.headless and pygame.display.is_fullscreen()
+        self.size = size
+        self.canvas = self._open(full)
 
     def toggle_fullscreen(self) -> None:
         if self.headless:
@@ -89,13 +97,13 @@ class Screen:
             pygame.display.toggle_fullscreen()
         pygame.mouse.set_visible(not pygame.display.is_fullscreen())
 
-    def blit_picture(self, picture: Picture) -> None:
-        """Copy the game's picture onto the canvas, scaled only if it has another size."""
-        frame = picture.frame
+    def blit_picture(self, picture: Picture, on: pygame.Surface | None = None) -> None:
+        """Copy a picture onto the canvas or a part of it, scaled only if it has another size."""
+        frame, on = picture.frame, on or self.canvas
         image = pygame.image.frombuffer(picture.pixels, (frame.width, frame.height), "RGB")
-        if image.get_size() != self.size:
-            image = pygame.transform.smoothscale(image, self.size)
-        self.canvas.blit(image, (0, 0))
+        if image.get_size() != on.get_size():
+            image = pygame.transform.smoothscale(image, on.get_size())
+        on.blit(image, (0, 0))
 
     def flip(self) -> None:
         pygame.display.flip()

@@ -7,6 +7,8 @@ from pathlib import Path
 import platformdirs
 import pygame
 
+from client.beside import BesideView
+from client.beside_panel import BETWEEN, GAP_PX, BesidePanel, draw_label
 from client.connection import Picture
 from client.dashboard import dashboard_for
 from client.errors import UserError
@@ -14,7 +16,8 @@ from client.hud import Hud, draw_frame_kind
 from client.overlay import Overlay
 from client.report import Live
 from client.screen import Screen
-from client.theme import Typeface
+from client.theme import TRUE, Typeface
+from engine.protocol import Frame
 from games.spec import GameSpec
 
 WARN_S = 1.0
@@ -32,6 +35,13 @@ class View:
         self._overlay = Overlay(typeface)
         self._show_hud = True
         self._notice, self._notice_until_s = "", 0.0
+        self._size = screen.size
+        self._side = BesidePanel(typeface, dashboard_for(spec, typeface))
+
+    def widen(self, wide: bool) -> None:
+        """Make room for a second picture beside the first, or take it away."""
+        width, height = self._size
+        self._screen.resize((2 * width + GAP_PX if wide else width, height))
 
     def toggle_hud(self) -> None:
         self._show_hud = not self._show_hud
@@ -66,29 +76,46 @@ class View:
         paused: bool = False,
         stepping: bool = False,
         recording: bool = False,
+        remote: bool = False,
+        beside: BesideView | None = None,
     ) -> None:
-        """One flip. silent_s: how long nothing came from the engine."""
+        """One flip. silent_s: how long nothing came from the engine; beside: what the simulator shows."""
         canvas, frame = self._screen.canvas, picture.frame
-        self._screen.blit_picture(picture)
-        self._dashboard.draw(canvas, frame.telemetry)
+        game = canvas.subsurface((0, 0), self._size)
+        self._screen.blit_picture(picture, game)
+        self._dashboard.draw(game, frame.telemetry)
         if self._show_hud:
-            self._hud.draw(canvas, live, frame, now_s, recording)
+            self._hud.draw(game, live, frame, now_s, recording)
+        if beside is not None and beside.on:
+            self._draw_beside(canvas, beside, frame)
         if paused and stepping:
             draw_frame_kind(canvas, self._type, frame.kind, f"{frame.kind}, frame {frame.index}")
         elif paused:
             self._overlay.pause(canvas, now_s)
         if silent_s > WARN_S:
-            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s, waiting for the engine")
+            waiting = "the link is lost; your game is kept" if remote else "waiting for the engine"
+            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s: {waiting}")
         if now_s < self._notice_until_s:
             self._overlay.notice(canvas, self._notice)
         self._screen.flip()
+
+    def _draw_beside(self, canvas: pygame.Surface, beside: BesideView, dream: Frame) -> None:
+        width, height = self._size
+        canvas.fill(BETWEEN, (width, 0, GAP_PX, height))
+        side = canvas.subsurface((width + GAP_PX, 0), self._size)
+        if beside.picture is not None:
+            self._screen.blit_picture(beside.picture, side)
+        else:
+            side.fill(BETWEEN)
+        self._side.draw(side, beside, dream)
+        draw_label(canvas.subsurface((0, 0), self._size), self._type, "DREAM", TRUE)
 
     def farewell(self, text: str, picture: Picture | None) -> None:
         """The reason for the end, for a moment or until a key; not where nobody is there to read it."""
         end_s = time.perf_counter() + (0.0 if self._screen.headless else FAREWELL_S)
         while time.perf_counter() < end_s:
             if picture is not None:
-                self._screen.blit_picture(picture)
+                self._screen.blit_picture(picture, self._screen.canvas.subsurface((0, 0), self._size))
             self._overlay.message(self._screen.canvas, "The game has ended", text, time.perf_counter())
             self._screen.flip()
             if any(event.type in (pygame.QUIT, pygame.KEYDOWN) for event in pygame.event.get()):

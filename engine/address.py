@@ -1,4 +1,4 @@
-"""Where an engine may listen: ipc://PATH or tcp://LOOPBACK:PORT, checked before anything binds.
+"""Where an engine may listen: ipc://PATH, tcp://LOOPBACK:PORT, and farther once players are paired.
 
 libzmq removes whatever file is at an ipc path before it binds, a living engine's too, so that is looked at
 here.
@@ -8,6 +8,7 @@ import ipaddress
 import os
 import socket
 
+from engine import keys
 from engine.errors import EngineError, UsageError
 
 _MAX_IPC_PATH = 100  # bytes; sockaddr_un has 108, libzmq and other systems take some
@@ -41,16 +42,39 @@ def _checked_tcp(text: str, rest: str) -> str:
         raise UsageError(f"cannot listen on {text}: it needs a port, as in tcp://127.0.0.1:7878")
     host = {"localhost": "127.0.0.1"}.get(host, host.strip("[]"))
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        local = False
-    if not local:
         raise UsageError(
-            f"will not listen on {text}: beyond this machine players must be authenticated and the link "
-            "encrypted, and keys for that are not available yet; use ipc:// or tcp://127.0.0.1:PORT, if need "
-            "be behind a tunnel"
+            f"cannot listen on {text}: write this machine's address as numbers, or 0.0.0.0 for all of them"
+        ) from None
+    address = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    if needs_keys(address):
+        _require_players(text)
+    return address
+
+
+def needs_keys(address: str) -> bool:
+    """Whether others than this machine could reach it: then players are authenticated and the link is
+    encrypted."""
+    if not address.startswith("tcp://"):
+        return False
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def _require_players(text: str) -> None:
+    try:
+        players = keys.players()
+    except keys.KeysError as error:
+        raise UsageError(f"cannot listen on {text}: {error}") from None
+    if not players:
+        raise UsageError(
+            f"will not listen on {text}: others could reach it, and no player is paired; run `dreamcade pair`"
+            " on the player's machine and `dreamcade pair allow NAME KEY` here, or use tcp://127.0.0.1:PORT"
         )
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 def make_room(address: str) -> None:

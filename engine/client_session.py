@@ -5,24 +5,32 @@ A session is loading until every role it needs has opened, then it is welcomed a
 
 import math
 from collections import deque
+from typing import Protocol
 
 import msgspec
 
+from engine import machine
 from engine.clock import MAX_LAG
-from engine.inner import Opened
+from engine.inner import Opened, Start
 from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
 from engine.session import NO_INPUT
 from games import GAMES
 
-SILENT_S = 5.0
+WAITING_S = 1.5  # of silence, then the game waits: a client sends its buttons ten times a second
+SILENT_S = 30.0  # of silence, then the session ends; until then a lost link may come back
 SILENT_LOADING_S = 120.0  # a first start compiles, and a loading screen has little to say
 _INPUTS_REMEMBERED = 256
 _ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
 
 
-def opening_refusal(hello: Hello, only_game: str, busy: bool) -> Refused | None:
-    """Why `hello` cannot have a session now; None if it can."""
-    if busy:
+def opening_refusal(hello: Hello, only_game: str, other: "ClientSession | None") -> Refused | None:
+    """Why `hello` cannot have a session now; None if it can. other: somebody else's session."""
+    if other is not None and other.waiting:
+        return Refused(
+            reason="busy: another player's link is lost, and their place is kept",
+            fix=f"try again in {SILENT_S:.0f} s, or play on this machine: dreamcade play",
+        )
+    if other is not None:
         return Refused(
             reason="busy: another player is using this engine",
             fix="try again when they have left, or play on this machine: dreamcade play",
@@ -34,21 +42,30 @@ def opening_refusal(hello: Hello, only_game: str, busy: bool) -> Refused | None:
     return None
 
 
+class Mailbox(Protocol):
+    """Where a session's messages go: the gateway's Front."""
+
+    def tell(self, client: bytes, message: Message) -> bool: ...
+
+
 class ClientSession:
     """`outbox` holds messages that must arrive, in order; frames may be dropped and never go through it."""
 
-    def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float) -> None:
-        self.identity, self.number, self.hello = identity, number, hello
+    def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float, key: str = "") -> None:
+        """key: the client's public key, where keys are needed."""
+        self.identity, self.number, self.hello, self.key = identity, number, hello, key
         self.heard_s = now_s
         self.opened: list[Opened] = []
         self.outbox: deque[Message] = deque()
         self.dropped = 0
         self._dropped_by: dict[int, int] = {}  # rank -> in this epoch
+        self.paused = self.waiting = False
+        """By the player; by the gateway, while nothing is heard."""
         self._loading = Loading(stage="", fraction=0.0)
         self._welcome: Welcome | None = None
         self._seq = NO_INPUT
         self._arrived_s: dict[int, float] = {}  # input seq -> when, oldest first
-        self._shown = (0, -1)  # epoch, index
+        self._shown = {False: (0, -1), True: (0, -1)}  # of the game and of what is beside it: epoch, index
 
     @property
     def welcomed(self) -> bool:
@@ -64,10 +81,31 @@ class ClientSession:
     def is_silent(self, now_s: float) -> bool:
         return now_s - self.heard_s > (SILENT_S if self.welcomed else SILENT_LOADING_S)
 
+    def should_wait(self, now_s: float) -> bool:
+        """Whether the link seems lost."""
+        return self.welcomed and now_s - self.heard_s > WAITING_S
+
+    def start(self, stride: int) -> Start:
+        """What ranks are told. stride: the engine's own choice, 0 leaves it to the client."""
+        hello = self.hello
+        return Start(
+            session=self.number,
+            game=hello.game,
+            seed=hello.seed,
+            mode=hello.mode,
+            stride=stride or hello.stride,
+            record_hashes=hello.record_hashes,
+        )
+
     def progress(self, stage: str, fraction: float) -> None:
         """Loading, for the client's screen; its fraction never goes back."""
         self._loading = Loading(stage=stage, fraction=max(fraction, self._loading.fraction))
         self.outbox.append(self._loading)
+
+    def flush(self, front: Mailbox) -> None:
+        """Messages that must not be lost, in order, as far as the client takes them."""
+        while self.outbox and front.tell(self.identity, self.outbox[0]):
+            self.outbox.popleft()
 
     def again(self) -> None:
         """The client said the same hello again: tell it where we are."""
@@ -108,20 +146,24 @@ class ClientSession:
             backend=said("backend"),
             decoder=said("decoder"),
             weights=said("weights"),
+            machine=machine.facts(),
         )
         self.outbox.append(self._welcome)
         return self._welcome
 
     def ready_frame(self, frame: Frame, now_s: float, rank: int = 0) -> Frame | None:
         """`frame`, of one rank, as the client gets it, or None if a newer one went before it."""
-        if (frame.epoch, frame.index) <= self._shown:
+        shown = self._shown[frame.beside]
+        self._shown[frame.beside] = max(shown, (frame.epoch, frame.index))
+        if frame.beside:
+            return frame if (frame.epoch, frame.index) >= shown else None
+        if (frame.epoch, frame.index) <= shown:
             self.dropped += 1
             return None
-        if frame.epoch > self._shown[0]:
+        if frame.epoch > shown[0]:
             self.dropped = 0
             self._dropped_by.clear()
         self._dropped_by[rank] = frame.dropped
-        self._shown = (frame.epoch, frame.index)
         arrived_s = self._arrived_s.get(frame.applied_seq, now_s)
         times = msgspec.structs.replace(frame.times, queue_ms=(now_s - arrived_s) * 1e3)
         dropped = self.dropped + sum(self._dropped_by.values())

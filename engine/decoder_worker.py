@@ -4,7 +4,6 @@ In the way of one frame: the newest latents come over the link, the newest butto
 due on the presentation clock is decoded and sent, or dropped where the line is full.
 """
 
-import hashlib
 import math
 import time
 from collections import deque
@@ -22,6 +21,7 @@ from engine.models_at_hand import ModelsAtHand
 from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
 from engine.protocol import Frame, StageTimes
 from engine.session import NO_INPUT, as_floats
+from engine.step_log import latent_hash
 from games import GAMES
 
 _WARM_UP_DECODES = 3
@@ -194,11 +194,7 @@ class DecoderRole:
     def _frame(self, picture: _Picture, decode_s: float) -> Frame:
         base, choice = picture.base, picture.choice
         assert self._start is not None
-        hashed = (
-            hashlib.blake2b(picture.latent.tobytes(), digest_size=8).hexdigest()
-            if self._start.record_hashes
-            else ""
-        )
+        hashed = latent_hash(picture.latent) if self._start.record_hashes else ""
         return Frame(
             epoch=self._epoch,
             index=choice.index,

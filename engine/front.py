@@ -1,36 +1,59 @@
 """The gateway's socket towards clients: bound with care, never waits, says whether a send was taken."""
 
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import zmq
 
-from engine.address import in_use, make_room
+from engine.address import in_use, make_room, needs_keys
 from engine.errors import EngineError
+from engine.guard import Guard
 from engine.inner import remove_ipc_file
-from engine.lifeline import Ending
-from engine.protocol import Ended, Message, pack
+from engine.protocol import (
+    PROTOCOL_VERSION,
+    Message,
+    ProtocolError,
+    Refused,
+    ToEngine,
+    hello_version,
+    pack,
+    unpack_to_engine,
+)
 
 _MESSAGES_AT_ONCE = 64  # before the other side is looked at: a flood must not starve it
 _FRAMES_QUEUED = 2  # towards a client; more would be lag
-_EPITAPH_S = 0.7
+_HANDSHAKE_MS = 5000  # who has not said who they are by then is cut off
 _MAX_FROM_CLIENT = 1 << 16  # bytes; clients send nothing large
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message from a client; None: it did not parse. key: the public key it came in with, empty where none
+    is needed."""
+
+    client: bytes
+    message: ToEngine | None
+    key: str
 
 
 class Front:
     """Acquires the address; raises EngineError when it is taken. `address` has the port the system chose, if
-    it did; `torn` counts messages that were not one part."""
+    it did; `garbage` counts what did not parse; `guard` is there where others can reach it."""
 
     def __init__(self, context: zmq.Context[Any], listen: str) -> None:
         make_room(listen)
+        self.guard = Guard(context) if needs_keys(listen) else None
         self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
+        if self.guard is not None:
+            self.guard.protect(self.socket)
         options: dict[Any, int] = {
             zmq.ROUTER_MANDATORY: 1,  # a full queue is an error we count, not a silent loss
             zmq.ROUTER_HANDOVER: 1,  # a client that reconnects takes over its own name
             zmq.SNDHWM: _FRAMES_QUEUED,
             zmq.RCVHWM: 256,
             zmq.MAXMSGSIZE: _MAX_FROM_CLIENT,
+            zmq.HANDSHAKE_IVL: _HANDSHAKE_MS,
             zmq.HEARTBEAT_IVL: 1000,
             zmq.HEARTBEAT_TIMEOUT: 5000,
             zmq.IPV6: int("[" in listen),
@@ -47,19 +70,33 @@ class Front:
                 f"cannot listen on {listen}: {error.strerror}; choose another --listen"
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.torn = 0
+        self.garbage = 0
 
-    def received(self) -> Iterator[tuple[bytes, bytes]]:
-        """(client, message) that are here, as many as may be taken at once."""
+    def received(self) -> Iterator[Letter]:
+        """Messages that are here, as many as may be taken at once. Those of a key that was revoked meanwhile
+        are not even looked at; those of another protocol version are answered here."""
         for _ in range(_MESSAGES_AT_ONCE):
             try:
-                client, *parts = self.socket.recv_multipart(zmq.NOBLOCK)
+                client, *parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            if len(parts) == 1:
-                yield client, parts[0]
-            else:
-                self.torn += 1
+            key = str(parts[0].get("User-Id")) if self.guard is not None and parts else ""
+            if self.guard is None or self.guard.allows(key):
+                message = self._opened(client.bytes, parts[0].bytes) if len(parts) == 1 else None
+                self.garbage += message is None
+                yield Letter(client.bytes, message, key)
+
+    def _opened(self, client: bytes, part: bytes) -> ToEngine | None:
+        version = hello_version(part)
+        if version is not None and version != PROTOCOL_VERSION:
+            reason = f"this engine speaks protocol version {PROTOCOL_VERSION}, this client version {version}"
+            fix = "install the same version of dreamcade on both sides"
+            self.tell(client, Refused(reason=reason, fix=fix))
+            return None
+        try:
+            return unpack_to_engine(part)
+        except ProtocolError:
+            return None
 
     def send(self, client: bytes, part: bytes) -> bool:
         """False when this client's queue is full, or it is gone."""
@@ -74,21 +111,3 @@ class Front:
 
     def remove_file(self) -> None:
         remove_ipc_file(self.address)
-
-
-def write_epitaph(listen: str, ending: Ending) -> None:
-    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves
-    and send their buttons ten times a second, learn why."""
-    context: zmq.Context[Any] = zmq.Context()
-    last_words = Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
-    try:
-        front = Front(context, listen)
-    except EngineError:
-        return  # somebody else listens there already
-    until_s = time.monotonic() + _EPITAPH_S
-    while (left_s := until_s - time.monotonic()) > 0:
-        if front.socket.poll(int(left_s * 1000)):
-            for client, _ in front.received():
-                front.tell(client, last_words)
-    context.destroy(linger=200)
-    front.remove_file()

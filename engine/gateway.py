@@ -15,52 +15,60 @@ import time
 
 import zmq
 
-from engine import inner, protocol
+from engine.beside_process import BesideProcess
 from engine.client_session import ClientSession, opening_refusal
 from engine.errors import EngineError
-from engine.front import Front
+from engine.farewell import farewell
+from engine.front import Front, Letter
 from engine.inner import (
     Addresses,
     Begin,
     Control,
+    FromRank,
     Input,
     Joined,
+    Logged,
     Opened,
+    Picture,
     Progress,
-    Start,
     Stop,
-    remove_ipc_file,
 )
 from engine.lifeline import Ending, Failed, Lifeline, Listening
-from engine.protocol import Buttons, Command, Ended, Hello, Message, Ping, Pong, ProtocolError, Refused
+from engine.protocol import (
+    BesideState,
+    Buttons,
+    Command,
+    Ended,
+    Hello,
+    Ping,
+    Pong,
+    pack,
+)
+from engine.ranks import Ranks
 
 _POLL_MS = 50
-_MESSAGES_AT_ONCE = 64  # from the ranks before clients are looked at
-_LAST_WORDS_S = 0.3  # for clients that are just arriving while the engine ends
-_LAST_WORD_S = 0.5  # for the one that plays to make room for it
-_LINGER_MS = 800  # for what is sent to be taken; both together are less than lifeline.GRACE_S
+_LOOK_S = 0.25  # between two looks at the simulator beside
+_LINGER_MS = 800  # for what is sent to be taken; with the farewell it is less than lifeline.GRACE_S
 
 
 class Gateway:
     """Acquires the sockets; raises EngineError when the address is taken."""
 
-    def __init__(
-        self, listen: str, addresses: Addresses, n_ranks: int, only_game: str, stride: int, life: Lifeline
-    ):
-        self._n_ranks, self._only_game, self._stride, self._life = n_ranks, only_game, stride, life
-        self._addresses = addresses
+    def __init__(self, options: argparse.Namespace, life: Lifeline) -> None:
+        self._only_game, self._stride, self._life = options.game, options.stride, life
         self._context = zmq.Context()
-        self._front = self._listen(listen)
-        self._ranks = self._bind_inner(zmq.ROUTER, addresses.ranks)
-        self._pictures = self._bind_inner(zmq.PULL, addresses.pictures)
+        self._front = self._listen(options.listen)
+        self._ranks = Ranks(self._context, Addresses(options.inner), options.ranks)
+        beside = ["--inner", options.inner] + ["--fake"] * options.fake
+        self._beside = BesideProcess(beside, self._ranks.tell_beside)
         self._poller = zmq.Poller()
-        for end in (self._front.socket, self._ranks, self._pictures):
+        for end in (self._front.socket, self._ranks.control, self._ranks.pictures):
             self._poller.register(end, zmq.POLLIN)
-        self._joined: list[bytes] = []
+        if self._front.guard is not None:
+            self._poller.register(self._front.guard.socket, zmq.POLLIN)
         self._session: ClientSession | None = None
         self._sessions = 0
-        self.garbage = 0
-        """Messages that did not parse, or that nobody here expects."""
+        self._looked_s = time.monotonic()
 
     def run(self) -> None:
         self._life.tell(Listening(self._front.address))
@@ -75,79 +83,109 @@ class Gateway:
     def step(self) -> None:
         """Whatever has come: from ranks, from clients, or nothing from a client for too long."""
         ready = dict(self._poller.poll(_POLL_MS))
-        if self._ranks in ready:
-            self._from_ranks()
-        if self._pictures in ready:
-            self._from_pictures()
+        if self._ranks.control in ready:
+            for is_beside, message in self._ranks.received():
+                self._from_beside(message) if is_beside else self._from_rank(message)
+        if self._ranks.pictures in ready:
+            for picture, pixels in self._ranks.received_pictures():
+                self._from_picture(picture, pixels)
+        if self._front.guard is not None:
+            self._front.guard.answer()
         if self._front.socket in ready:
-            for client, part in self._front.received():
-                self._from_client(client, part)
+            for letter in self._front.received():
+                self._from_client(letter)
         if self._session is not None:
-            self._flush(self._session)
+            self._session.flush(self._front)
+            if self._session.should_wait(time.monotonic()):
+                self._wait(self._session, True)
             if self._session.is_silent(time.monotonic()):
                 self._end_session("nothing was heard from this client for too long")
+        self._look_around(time.monotonic())
 
     def close(self) -> None:
         """Leaves no socket file behind."""
+        self._beside.close()
         self._context.destroy(linger=_LINGER_MS)
         self._front.remove_file()
-        for address in (self._addresses.ranks, self._addresses.pictures):
-            remove_ipc_file(address)
+        self._ranks.remove_files()
+
+    def _look_around(self, now_s: float) -> None:
+        if now_s - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = now_s
+        guard, session = self._front.guard, self._session
+        if guard is not None and guard.look() and session is not None and not guard.allows(session.key):
+            self._end_session("this machine's key was revoked by the engine's owner")
+        if (state := self._beside.check()) is not None and self._session is not None:
+            self._session.outbox.append(state)
 
     # -- clients --------------------------------------------------------------------------------------
 
-    def _from_client(self, identity: bytes, part: bytes) -> None:
-        version = protocol.hello_version(part)
-        if version is not None and version != protocol.PROTOCOL_VERSION:
-            ours = protocol.PROTOCOL_VERSION
-            reason = f"this engine speaks protocol version {ours}, this client version {version}"
-            self._front.tell(
-                identity, Refused(reason=reason, fix="install the same version of dreamcade on both sides")
-            )
-            return
-        try:
-            message = protocol.unpack_to_engine(part)
-        except ProtocolError:
-            self.garbage += 1
+    def _from_client(self, letter: Letter) -> None:
+        identity, message = letter.client, letter.message
+        if message is None:
             return
         mine = self._session is not None and self._session.identity == identity
         match message:
             case Hello():
-                self._hello(identity, message)
+                self._hello(letter, message)
             case Ping():
                 self._front.tell(identity, Pong(nonce=message.nonce))
             case Buttons() | Command() if not mine:
-                self.garbage += 1
+                pass  # nobody here expects it
             case Command(kind="bye"):
                 self._end_session("")
             case Buttons():
                 self._buttons(message)
-            case Command(kind=kind) if self._session is not None and self._session.welcomed and kind != "bye":
-                self._to_ranks(Control(kind=kind, seed=message.seed))
+            case Command() if self._session is not None and self._session.welcomed:
+                self._command(self._session, message)
         if mine and self._session is not None:
             self._session.heard_s = time.monotonic()
+            self._wait(self._session, False)
 
-    def _hello(self, identity: bytes, hello: Hello) -> None:
+    def _hello(self, letter: Letter, hello: Hello) -> None:
+        identity = letter.client
         session = self._session
         if session is not None and session.identity == identity and session.hello == hello:
             session.again()  # repeated: the first may have crossed our answer, or the link broke
             return
-        refusal = opening_refusal(
-            hello, self._only_game, busy=session is not None and session.identity != identity
-        )
+        other = session if session is not None and session.identity != identity else None
+        refusal = opening_refusal(hello, self._only_game, other)
         if refusal is not None:
             self._front.tell(identity, refusal)
             return
         self._end_session("")
         self._sessions += 1
-        self._session = ClientSession(identity, self._sessions, hello, time.monotonic())
+        self._beside.begin_session()
+        self._session = ClientSession(identity, self._sessions, hello, time.monotonic(), letter.key)
         self._session.progress("starting the engine", 0.05)
         self._start_when_joined()
+
+    def _wait(self, session: ClientSession, waiting: bool) -> None:
+        """Let the game stand still while the player's link is lost, and go on when it is back."""
+        if session.waiting != waiting:
+            session.waiting = waiting
+            if not session.paused:
+                self._ranks.tell(Control(kind="pause" if waiting else "resume"))
+
+    def _command(self, session: ClientSession, message: Command) -> None:
+        match message.kind:
+            case "beside" if session.hello.mode == "reference":
+                reason = "this is the simulator already"
+                session.outbox.append(BesideState(state="stopped", reason=reason))
+            case "beside":
+                session.outbox.append(self._beside.follow(session.number, session.hello.game))
+            case "alone":
+                self._beside.leave()
+            case "pause" | "resume" | "step" | "reset" | "new_seed":
+                if message.kind in ("pause", "resume"):
+                    session.paused = message.kind == "pause"
+                self._ranks.tell(Control(kind=message.kind, seed=message.seed))
 
     def _buttons(self, message: Buttons) -> None:
         session = self._session
         if session is not None and session.note_input(message.seq, time.monotonic()):
-            self._to_ranks(Input(seq=message.seq, held=message.held, pressed=message.pressed))
+            self._ranks.tell(Input(seq=message.seq, held=message.held, pressed=message.pressed))
 
     def _end_session(self, reason: str) -> None:
         """Back to idle. reason: told to the client, unless it is empty because that one asked for it."""
@@ -156,104 +194,64 @@ class Gateway:
         if reason:
             self._front.tell(self._session.identity, Ended(role="engine", reason=reason, exit_code=0))
         self._session = None
-        self._to_ranks(Stop())
+        self._beside.leave()
+        self._ranks.tell(Stop())
 
     # -- ranks ----------------------------------------------------------------------------------------
 
-    def _from_ranks(self) -> None:
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                identity, part = self._ranks.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
-            message = inner.decode_from_rank(part)
-            if isinstance(message, Joined):
-                self._joined.append(identity)
-                self._start_when_joined()
-            elif self._session is not None and message.session == self._session.number:
-                self._from_rank(self._session, message)
-
-    def _from_rank(self, session: ClientSession, message: Progress | Opened) -> None:
-        if isinstance(message, Progress):
-            session.progress(message.stage, message.fraction)
+    def _from_rank(self, message: FromRank) -> None:
+        session = self._session
+        if isinstance(message, Joined):
+            self._start_when_joined()
             return
-        session.opened.append(message)
-        if session.all_opened and not session.welcomed:
-            welcome = session.welcome(time.monotonic())
-            self._to_ranks(Begin(lag=welcome.lag))
+        if session is None or message.session != session.number:
+            return
+        match message:
+            case Progress():
+                session.progress(message.stage, message.fraction)
+            case Logged():
+                self._beside.note(session.number, message.entry)
+                if session.hello.record_hashes:
+                    session.outbox.append(message.entry)
+            case Opened():
+                session.opened.append(message)
+                if session.all_opened and not session.welcomed:
+                    self._ranks.tell(Begin(lag=session.welcome(time.monotonic()).lag))
 
-    def _from_pictures(self) -> None:
-        for _ in range(_MESSAGES_AT_ONCE):
-            try:
-                header, pixels = self._pictures.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            picture = inner.decode_picture(header.buffer)
-            session = self._session
-            if session is not None and picture.session == session.number and session.welcomed:
-                self._forward(session, picture, pixels.buffer)
+    def _from_beside(self, message: FromRank) -> None:
+        if isinstance(message, Joined):
+            self._beside.joined()
+            return
+        state = self._beside.progress(message) if isinstance(message, Progress) else None
+        if state is not None and self._session is not None:
+            self._session.outbox.append(state)
 
-    def _forward(self, session: ClientSession, picture: inner.Picture, pixels: memoryview) -> None:
-        self._flush(session)
+    def _from_picture(self, picture: Picture, pixels: memoryview) -> None:
+        session = self._session
+        if session is None or picture.session != session.number or not session.welcomed:
+            return
+        if not picture.frame.beside or self._beside.following(session.number):
+            self._forward(session, picture, pixels)
+
+    def _forward(self, session: ClientSession, picture: Picture, pixels: memoryview) -> None:
+        session.flush(self._front)
         ready = session.ready_frame(picture.frame, time.monotonic(), picture.rank)
         if ready is None:
             return
-        if session.outbox or not self._front.send(session.identity, protocol.pack(ready, pixels)):
+        if session.outbox or not self._front.send(session.identity, pack(ready, pixels)):
             session.dropped += 1
 
     def _start_when_joined(self) -> None:
         """Pass the Hello on once every rank is there."""
         session = self._session
-        if session is None or len(self._joined) < self._n_ranks:
-            return
-        hello = session.hello
-        self._to_ranks(
-            Start(
-                session=session.number,
-                game=hello.game,
-                seed=hello.seed,
-                mode=hello.mode,
-                stride=self._stride or hello.stride,
-                record_hashes=hello.record_hashes,
-            )
-        )
-
-    def _to_ranks(self, message: inner.ToRank) -> None:
-        part = inner.encode(message)
-        for identity in self._joined:
-            self._ranks.send_multipart([identity, part], zmq.NOBLOCK)
+        if session is not None and self._ranks.all_joined:
+            self._ranks.tell(session.start(self._stride))
 
     # -- sending --------------------------------------------------------------------------------------
 
-    def _flush(self, session: ClientSession) -> None:
-        """Messages that must not be lost, in order, as far as the client takes them."""
-        while session.outbox and self._front.tell(session.identity, session.outbox[0]):
-            session.outbox.popleft()
-
     def _end_engine(self, ending: Ending) -> None:
         """Every client is told, one that just says hello too."""
-        ended = Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
-        reason, _, fix = ending.reason.partition("; ")
-        refused = Refused(reason=reason, fix=fix)
-        playing = self._session is not None and self._session.welcomed
-        last_words = refused if ending.user_error and not playing else ended
-        if self._session is not None:
-            self._tell_last(self._session, last_words)
-            return
-        until_s = time.monotonic() + (_LAST_WORDS_S if ending.exit_code else 0.0)
-        while (left_s := until_s - time.monotonic()) > 0:
-            if self._front.socket.poll(int(left_s * 1000)):
-                for client, _ in self._front.received():
-                    self._front.tell(client, last_words)
-
-    def _tell_last(self, session: ClientSession, last_words: Message) -> None:
-        """Pictures may fill the queue of a slow client: wait for room, but not for long."""
-        session.outbox.append(last_words)
-        until_s = time.monotonic() + _LAST_WORD_S
-        self._flush(session)
-        while session.outbox and time.monotonic() < until_s:
-            time.sleep(0.01)
-            self._flush(session)
+        farewell(self._front, self._session, ending)
 
     # -- sockets --------------------------------------------------------------------------------------
 
@@ -264,13 +262,6 @@ class Gateway:
             self._context.destroy(linger=0)
             raise
 
-    def _bind_inner(self, kind: int, address: str) -> zmq.Socket[bytes]:
-        end = self._context.socket(kind)
-        if kind == zmq.PULL:
-            end.setsockopt(zmq.RCVHWM, inner.PICTURES_DEEP)
-        end.bind(address)
-        return end
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.gateway", description=__doc__)
@@ -280,11 +271,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--game", default="")
     parser.add_argument("--stride", type=int, default=0)
     parser.add_argument("--parent", type=int, default=0)
+    parser.add_argument("--fake", action="store_true")
     options = parser.parse_args(argv)
     life = Lifeline(options.parent)
-    addresses = Addresses(options.inner)
     try:
-        gateway = Gateway(options.listen, addresses, options.ranks, options.game, options.stride, life)
+        gateway = Gateway(options, life)
     except EngineError as error:
         life.tell(Failed(str(error), error.exit_code))
         sys.exit(error.exit_code)

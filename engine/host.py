@@ -10,6 +10,7 @@ from engine.inner import (
     Control,
     Input,
     Joined,
+    Logged,
     Opened,
     Picture,
     Progress,
@@ -19,7 +20,7 @@ from engine.inner import (
     ToRank,
 )
 from engine.lifeline import BEAT_S, LOADING_S, PATIENCE_S, Lifeline
-from engine.protocol import Frame
+from engine.protocol import Beginning, Frame, TrueStep
 
 ROLES = {"dream": ("decoder", "world"), "reference": ("simulator",)}
 """Which roles take part in a session, in the order they get ready (the world wants to know what a decode
@@ -123,7 +124,7 @@ class Host:
 
 
 class Reporter:
-    """What roles tell the gateway: how far loading is, and frames."""
+    """What roles tell the gateway: how far loading is, what steps were made from, and frames."""
 
     def __init__(self, line: RankLine, lifeline: Lifeline, rank: int = 0) -> None:
         self._line, self._lifeline, self._rank = line, lifeline, rank
@@ -132,6 +133,9 @@ class Reporter:
     def progress(self, stage: str, fraction: float) -> None:
         self._lifeline.beat(LOADING_S)
         self._line.send(Progress(session=self.session, stage=stage, fraction=fraction))
+
+    def log(self, entry: Beginning | TrueStep) -> None:
+        self._line.send(Logged(session=self.session, entry=entry))
 
     def frame(self, frame: Frame, pixels: np.ndarray) -> bool:
         return self._line.send_picture(Picture(session=self.session, frame=frame, rank=self._rank), pixels)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import zmq
 
-from engine.protocol import Frame
+from engine.protocol import Beginning, Frame, TrueStep
 
 PICTURES_DEEP = 1
 
@@ -60,6 +60,14 @@ class Stop(InnerMessage, frozen=True, kw_only=True):
     """The session is over; keep what is loaded and idle."""
 
 
+class Follow(InnerMessage, frozen=True, kw_only=True):
+    """To the simulator beside a dream: the epoch's beginning, what followed since, oldest first."""
+
+    session: int
+    game: str
+    entries: list[Beginning | TrueStep]
+
+
 # -- ranks -> gateway ---------------------------------------------------------------------------------
 
 
@@ -90,6 +98,13 @@ class Opened(InnerMessage, frozen=True, kw_only=True):
     weights: str = ""
 
 
+class Logged(InnerMessage, frozen=True, kw_only=True):
+    """What the dream of a session was made from, step by step."""
+
+    session: int
+    entry: Beginning | TrueStep
+
+
 class Picture(InnerMessage, frozen=True, kw_only=True):
     """Header of a picture. `frame.dropped` counts this rank's drops; the gateway adds its own."""
 
@@ -98,8 +113,8 @@ class Picture(InnerMessage, frozen=True, kw_only=True):
     rank: int = 0
 
 
-ToRank = Start | Begin | Input | Control | Stop
-FromRank = Joined | Progress | Opened
+ToRank = Start | Begin | Input | Control | Stop | Follow | Logged
+FromRank = Joined | Progress | Opened | Logged
 
 _encoder = msgspec.msgpack.Encoder()
 _to_rank = msgspec.msgpack.Decoder(ToRank)

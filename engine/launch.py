@@ -121,7 +121,7 @@ class Supervisor:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
         options, team = self._options, self._team
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride)
+        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride, options.fake)
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if team.size > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()
@@ -153,7 +153,7 @@ class Supervisor:
         if gateway.process.poll() is None:
             gateway.order(ending)
         elif ending.exit_code and not ending.user_error:
-            from engine.front import write_epitaph
+            from engine.farewell import write_epitaph
 
             write_epitaph(self._options.listen, ending)
 

@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 WANTED_ISA = (
@@ -36,6 +37,17 @@ def memory_mib() -> int:
 
 def cpu_name() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def facts() -> dict[str, str]:
+    """What bit-exact repetition depends on besides weights and backend: processor, cores, libraries."""
+    found = {"cpu": cpu_name(), "cores": str(cores()), "python": platform.python_version()}
+    for package in ("dreamcade", "torch", "openvino", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
 
 
 def isa_flags() -> tuple[str, ...]:

@@ -69,9 +69,11 @@ def rank_arguments(options: argparse.Namespace, team: Team, inner: str) -> list[
     return [*arguments, "--fake"] if options.fake else arguments
 
 
-def gateway_arguments(listen: str, inner: str, team: Team, game: str, stride: int) -> list[str]:
+def gateway_arguments(
+    listen: str, inner: str, team: Team, game: str, stride: int, fake: bool = False
+) -> list[str]:
     arguments = ["engine.gateway", "--listen", listen, "--inner", inner, "--ranks", str(team.leaders)]
-    return [*arguments, "--game", game, "--stride", str(stride)]
+    return [*arguments, "--game", game, "--stride", str(stride), *["--fake"] * fake]
 
 
 def child_environment() -> dict[str, str]:

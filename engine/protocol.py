@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_MESSAGE_BYTES = 8 << 20
 _MAGIC = b"DC"
 _HEADER = struct.Struct("<2sI")
@@ -57,9 +57,10 @@ class Buttons(Message, frozen=True, kw_only=True):
 
 
 class Command(Message, frozen=True, kw_only=True):
-    """pause, resume, step (one true step while paused), reset (same seed), new_seed (to `seed`), bye."""
+    """pause, resume, step (one true step while paused), reset (same seed), new_seed (to `seed`), beside (the
+    game's own simulator plays along, see BesideState), alone (no longer), bye."""
 
-    kind: Literal["pause", "resume", "step", "reset", "new_seed", "bye"]
+    kind: Literal["pause", "resume", "step", "reset", "new_seed", "beside", "alone", "bye"]
     seed: Seed = 0
 
 
@@ -97,6 +98,8 @@ class Welcome(Message, frozen=True, kw_only=True):
     decoder: str
     weights: str
     """First 12 hex digits of the weights' checksum; empty for the reference."""
+    machine: dict[str, str] = {}
+    """Processor, cores and library versions of the engine, for recordings."""
 
 
 class Refused(Message, frozen=True, kw_only=True):
@@ -118,6 +121,40 @@ class Pong(Message, frozen=True, kw_only=True):
     nonce: int
 
 
+class BesideState(Message, frozen=True, kw_only=True):
+    """The simulator beside the dream: it starts, it catches up with the dream (`fraction` of the way), it is
+    in step, or it stopped, and why."""
+
+    state: Literal["starting", "catching up", "in step", "stopped"]
+    fraction: float = 0.0
+    reason: str = ""
+
+
+class Beginning(Message, frozen=True, kw_only=True):
+    """An epoch of a dream begins: the game of `seed` stood still for some steps of `stride` frames, and was
+    encoded. All that is needed to begin it again."""
+
+    epoch: int
+    seed: Seed
+    stride: int
+    noise_seed: int
+    latent_hash: str = ""
+    """Of all its latents in order; empty unless the Hello asked for hashes."""
+
+
+class TrueStep(Message, frozen=True, kw_only=True):
+    """A true step of a dream was taken: number `step` of its epoch, to the picture of frame `index`.
+    buttons: the mask applied in each of its frames, in order."""
+
+    epoch: int
+    step: int
+    index: int
+    buttons: list[int]
+    latent_hash: str = ""
+    sketch: list[float] = []
+    """A few of the latent's values, which tell how far off a latent with another hash is."""
+
+
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds on the engine's monotonic clock, durations only."""
 
@@ -130,8 +167,9 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame(Message, frozen=True, kw_only=True):
-    """One shown picture. `index` is its game-time frame number since the session's (re)start; it never
-    decreases within an `epoch` (an epoch begins with every reset or new seed).
+    """One picture: of the session's game, or of the simulator beside it, which counts the same frames.
+    `index` is its game-time frame number since the session's (re)start; it never decreases within an `epoch`
+    (an epoch begins with every reset or new seed).
 
     true: decoded from a true step's latent at its own index (or rendered, in reference mode). filled: decoded
     from an extrapolated latent; `ahead` frames beyond the newest true one (0 for a true frame). applied_seq:
@@ -155,11 +193,13 @@ class Frame(Message, frozen=True, kw_only=True):
     latent_hash: str = ""
     width: int
     height: int
+    beside: bool = False
+    """From the simulator beside the dream."""
     encoding: Literal["rgb24"] = "rgb24"
 
 
 ToEngine = Hello | Buttons | Command | Ping
-ToClient = Loading | Welcome | Refused | Ended | Pong | Frame
+ToClient = Loading | Welcome | Refused | Ended | Pong | BesideState | Beginning | TrueStep | Frame
 
 _encoder = msgspec.msgpack.Encoder()
 _to_engine = msgspec.msgpack.Decoder(ToEngine)

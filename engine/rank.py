@@ -64,7 +64,7 @@ def make_roles(
         decode_s = lambda: decoder.decode_s  # noqa: E731
     if "world" in seat.roles:
         sender: LatentSender = together or FanOut([DistributedSender(r) for r in team.leading_decoders])
-        world = WorldRole(models, sender, decode_s, tell.progress)
+        world = WorldRole(models, sender, decode_s, tell.progress, tell.log)
         world.rarely_s = rarely_s
         roles.append(world)
     if "simulator" in seat.roles:

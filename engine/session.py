@@ -5,6 +5,7 @@ the share of it each button was held; the simulator role closes windows of one f
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ class Window:
     """The buttons of frames begin to end - 1, which lead to the picture of index `end`.
 
     share: float32 [N], part of these frames each button was held. mask: what was held in the last of them.
-    seq: newest input inside or before the window.
+    seq: newest input inside or before the window. masks: what was held in each of them.
     """
 
     begin: int
@@ -26,6 +27,7 @@ class Window:
     share: np.ndarray
     mask: int
     seq: int
+    masks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class _Event:
 def as_floats(mask: int, n_buttons: int) -> np.ndarray:
     """Bit mask -> float32 [N] of 0 and 1."""
     return np.array([mask >> i & 1 for i in range(n_buttons)], np.float32)
+
+
+def share_held(masks: Sequence[int], n_buttons: int) -> np.ndarray:
+    """The part of these frames that each button was held, float32 [N]."""
+    held = np.stack([as_floats(mask, n_buttons) for mask in masks])
+    return held.mean(axis=0, dtype=np.float32)
 
 
 class ButtonTimeline:
@@ -68,10 +76,9 @@ class ButtonTimeline:
         begin = self._closed
         assert end > begin, f"window {begin}..{end}"
         masks = [self._close_frame(frame) for frame in range(begin, end)]
-        held = np.stack([as_floats(mask, self.n_buttons) for mask in masks])
-        share = held.mean(axis=0, dtype=np.float32)
         self._closed = end
-        return Window(begin, end, share, masks[-1], self._seq)
+        share = share_held(masks, self.n_buttons)
+        return Window(begin, end, share, masks[-1], self._seq, tuple(masks))
 
     def restart(self) -> None:
         """Game time begins again at 0; what is held stays held."""

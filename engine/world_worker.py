@@ -16,13 +16,16 @@ from engine.inner import Begin, Control, Input, Opened, Start
 from engine.links import Latent, LatentSender
 from engine.models_at_hand import ModelsAtHand
 from engine.opening import make_opening
+from engine.protocol import Beginning, TrueStep
 from engine.session import NO_INPUT, ButtonTimeline, Window
+from engine.step_log import latent_hash, step_entry
 from games import GAMES
 
 _FIRST_STRIDE = 4
 _WARM_UP_STEPS = 3
 
 Report = Callable[[str, float], None]
+Log = Callable[[Beginning | TrueStep], None]
 
 
 class WorldRole:
@@ -33,9 +36,16 @@ class WorldRole:
     rarely_s = 0.0
 
     def __init__(
-        self, models: ModelsAtHand, link: LatentSender, decode_s: Callable[[], float], report: Report
+        self,
+        models: ModelsAtHand,
+        link: LatentSender,
+        decode_s: Callable[[], float],
+        report: Report,
+        log: Log = lambda entry: None,
     ) -> None:
+        """log: is told what every step was made from."""
         self._models, self._link, self._decode_s, self._report = models, link, decode_s, report
+        self._log = log
         self._stepper: WorldStepper | None = None
         self._clock = GameClock()
         self._pace = StepPace()
@@ -118,6 +128,7 @@ class WorldRole:
         """A step was taken: pass it on, choose where the next window ends."""
         self._steps += 1
         self._link.send(self._latent(window, result, took_s))
+        self._log(step_entry(self._epoch, self._steps, window, result.latent, self._start.record_hashes))
         self._keep_pace(window, took_s)
 
     def _dream(self, window: Window) -> tuple[Step, float]:
@@ -161,6 +172,16 @@ class WorldRole:
         nothing = Window(0, 0, np.zeros(self._spec.n_buttons, np.float32), 0, NO_INPUT)
         last = Step(self._opening.latents[-1], self._opening.telemetry[-1])
         self._link.send(self._latent(nothing, last, 0.0))
+        hashed = latent_hash(self._opening.latents) if self._start.record_hashes else ""
+        self._log(
+            Beginning(
+                epoch=self._epoch,
+                seed=self._seed,
+                stride=self._opening_stride,
+                noise_seed=self._seed,
+                latent_hash=hashed,
+            )
+        )
 
     def _open_dream(self) -> None:
         assert self._stepper is not None

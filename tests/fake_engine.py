@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import zmq
 
@@ -87,7 +88,7 @@ class FakeEngine:
     def _run(self) -> None:
         self._peer, self._welcomed_s = b"", None
         self._epoch = self._index = self._held = self._seq = 0
-        self._paused, next_s = False, 0.0
+        self._paused, self._beside, next_s = False, False, 0.0
         while not self._stop.is_set():
             if self._socket.poll(2):
                 self._take()
@@ -153,6 +154,8 @@ class FakeEngine:
         elif command.kind == "step":
             for _ in range(self.script.stride):
                 self._send_frame()
+        elif command.kind in ("beside", "alone"):
+            self._beside = command.kind == "beside"
         elif command.kind == "bye":
             self._welcomed_s = None
 
@@ -165,15 +168,17 @@ class FakeEngine:
             self._socket.send_multipart([self._peer, b"DC\x01\x00\x00\x00\xc1"], zmq.DONTWAIT)
         ahead = self._index % script.stride
         telemetry = script.telemetry(self._index) if script.telemetry else [0.0] * len(self.spec.telemetry)
-        self._send(
+        frame = (
             Frame(
                 epoch=self._epoch, index=self._index, kind="filled" if ahead else "true", ahead=ahead,
                 step=self._index // script.stride, stride=script.stride, lag=2, applied_seq=self._seq,
                 buttons=self._held, telemetry=telemetry, dropped=0, latent_hash="00" * 8,
                 times=StageTimes(world_ms=8.0, extrapolate_ms=1.0, decode_ms=3.0, queue_ms=2.0),
                 width=script.size[0], height=script.size[1],
-            ),
-            self._picture.data,
+            )
         )  # fmt: skip
+        self._send(frame, self._picture.data)
+        if self._beside and not ahead:
+            self._send(msgspec.structs.replace(frame, beside=True), (self._picture + 60).data)
         self._index += 1
         self.sent_frames += 1

@@ -8,6 +8,7 @@ import pytest
 
 import client.app
 import client.cli
+import client.engine_commands
 import client.engine_process
 from client.app import Outcome
 from client.errors import UserError
@@ -25,7 +26,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     ("arguments", "says"),
     [
         (["play", "chess"], "racing, platformer"),
-        (["play"], "GAME"),
+        (["play", "--headless"], "GAME"),
         (["play", "racing", "--seed", "-1"], "--seed"),
         (["play", "racing", "--seed", "2147483648"], "2147483647"),
         (["play", "racing", "--seed", "x"], "--seed"),
@@ -134,7 +135,10 @@ def test_engine_commands_are_passed_on(
     arguments: list[str], module: str, passed: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[str, list[str]]] = []
-    monkeypatch.setattr(client.cli, "_run_engine", lambda name, rest, **_: seen.append((name, rest)) or 7)
+    for module_of_commands in (client.cli, client.engine_commands):
+        monkeypatch.setattr(
+            module_of_commands, "run_engine", lambda name, rest, **_: seen.append((name, rest)) or 7
+        )
     assert call(monkeypatch, *arguments) == 7
     assert seen[0][0] == module
     rest = " ".join(seen[0][1])

@@ -15,7 +15,7 @@ import pytest
 
 import client.app
 import client.handshake
-import client.loop
+import client.link
 from client.app import Outcome, play
 from client.engine_process import EngineProcess
 from client.errors import UserError
@@ -187,7 +187,7 @@ def test_an_address_that_is_none() -> None:
 
 
 def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.loop, "LOST_S", 0.5)
+    monkeypatch.setattr(client.link, "LINK_LOST_S", 0.5)
     monkeypatch.setattr("client.view.WARN_S", 0.1)
     with FakeEngine(Script(vanish_after_s=0.2)) as engine:
         outcome = run(engine, seconds=20.0)
@@ -196,16 +196,16 @@ def test_a_vanished_engine_ends_the_play_with_an_error(monkeypatch: pytest.Monke
 
 
 def test_a_world_that_takes_long_to_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.loop, "LOST_S", 0.3)
-    monkeypatch.setattr(client.loop, "WARN_S", 0.1)
+    monkeypatch.setattr(client.link, "LINK_LOST_S", 0.3)
+    monkeypatch.setattr(client.link, "WARN_S", 0.1)
     with FakeEngine(Script(reset_takes_s=0.8)) as engine:
         Fingers(engine, (0.05, press(pygame.K_n)))
         assert result(run(engine, seconds=1.5))["epochs"] == 2
 
 
 def test_play_goes_on_when_the_engine_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.loop, "WARN_S", 0.1)
-    monkeypatch.setattr(client.loop, "_PING_S", 0.1)
+    monkeypatch.setattr(client.link, "WARN_S", 0.1)
+    monkeypatch.setattr(client.link, "_PING_S", 0.1)
     with FakeEngine(Script(restart_after_s=0.3)) as engine:
         outcome_frames = result(run(engine, seconds=1.2))["frames"]
     assert engine.restarts == 1

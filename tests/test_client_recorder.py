@@ -19,7 +19,7 @@ from client.connection import Picture
 from client.errors import UserError
 from client.options import PlayOptions
 from client.recorder import Recorder, require_empty
-from client.recording import FRAMES, META, VIDEO, load
+from client.recording import FRAMES, META, STEPS, VIDEO, load
 from client.replay import VideoReader, replay
 from tests.fake_engine import FakeEngine
 from tests.test_client_report import SPEC, WELCOME, frame
@@ -106,7 +106,7 @@ def test_lines_hold_what_was_shown(whole: Path) -> None:
 
 def test_meta_holds_versions_buttons_and_counts(whole: Path) -> None:
     meta = json.loads((whole / META).read_text())
-    assert meta["schema"] == 1 and meta["completed"] and meta["seed"] == 3
+    assert meta["schema"] == 2 and meta["completed"] and meta["seed"] == 3
     assert meta["buttons"]["LEFT"] == 1 and meta["telemetry"][0] == "speed"
     assert meta["counts"]["frames"] == 70 and meta["welcome"]["backend"] == "fake"
     assert "av" in meta["versions"]
@@ -121,7 +121,7 @@ def test_an_altered_file_is_named(copy: Path, name: str) -> None:
         replay(copy, headless=True)
 
 
-@pytest.mark.parametrize("name", [FRAMES, VIDEO, META])
+@pytest.mark.parametrize("name", [FRAMES, VIDEO, STEPS, META])
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(UserError, match=name):
@@ -131,7 +131,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "schema 2"),
+        ({"schema": 1}, "schema 1"),
         ({"game": "chess"}, "chess"),
         ({"telemetry": ["x"]}, "telemetry"),
         ({"seed": "three"}, "damaged"),

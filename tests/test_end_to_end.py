@@ -9,7 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.protocol import Command, Ended, Frame, Hello, Ping, Pong, Refused, Welcome, pack
+from engine.client_session import ClientSession, opening_refusal
+from engine.inner import Opened
+from engine.protocol import PROTOCOL_VERSION, Command, Ended, Frame, Hello, Ping, Pong, Refused, pack
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Engine, Player, engine, player
 
@@ -181,14 +183,31 @@ def test_ping_is_answered_without_a_session(me: Player):
     assert me.expect(Pong).nonce == 5
 
 
-def test_a_silent_client_loses_its_session(me: Player, shared: Engine):
+def test_a_silent_clients_game_waits_and_goes_on(shared: Engine):
     with player(shared.address) as silent:
         silent.join()
-        time.sleep(5.3)  # sends nothing
-        while not isinstance(received := silent.receive(2.0)[0], Ended):
-            assert isinstance(received, Frame | Welcome)
-        assert received.exit_code == 0
-    assert me.join()
+        assert silent.frames(0.3)
+        time.sleep(3.5)  # sends nothing
+        indices = [frame.index for frame, _ in silent.frames(0.6)]
+        gaps = [later - earlier for earlier, later in pairwise(indices)]
+        assert max(indices) < 60 * 3.4 and max(gaps) < 60, (indices, gaps)
+        assert silent.join().session  # a hello again is no new game
+        assert silent.frames(0.3)[-1][0].index > max(indices) - 1
+        silent.bye()
+
+
+def test_a_client_that_stays_silent_loses_its_session():
+    session = ClientSession(b"me", 1, Hello(version=PROTOCOL_VERSION, game="racing"), now_s=10.0)
+    assert not session.should_wait(20.0) and not session.is_silent(120.0)  # loading has its own patience
+    session.opened = [
+        Opened(session=1, role=role, cost_frames=1.0, stride=4) for role in ("world", "decoder")
+    ]
+    session.welcome(now_s=20.0)
+    assert not session.should_wait(21.0) and session.should_wait(22.0)
+    assert not session.is_silent(49.0) and session.is_silent(51.0)
+    session.waiting = True
+    refused = opening_refusal(session.hello, "", other=session)
+    assert refused is not None and "kept" in refused.reason
 
 
 def join_and_play(running: Engine, me: Player) -> dict[str, int]:

@@ -51,9 +51,13 @@ def violation(module: str, name: str) -> bool:
         if inside(name, *HEAVY):
             return True
         if inside(name, "engine"):
-            return not inside(name, "engine.protocol")
+            return not inside(name, "engine.protocol", "engine.keys")
         return inside(name, "games") and not is_thin_game_import(name)
-    if module == "engine.protocol" or module.endswith(".spec") or module in ("games", "games.spec"):
+    if (
+        module in ("engine.protocol", "engine.keys")
+        or module.endswith(".spec")
+        or module in ("games", "games.spec")
+    ):
         return inside(name, *HEAVY, "pygame")
     if inside(module, "games"):
         return inside(name, "engine", "zmq", "pygame")

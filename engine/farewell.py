@@ -1,0 +1,65 @@
+"""An engine's last words to its clients, from the gateway, or in its place when that one is dead."""
+
+import time
+from typing import Any
+
+import zmq
+
+from engine.client_session import ClientSession
+from engine.errors import EngineError
+from engine.front import Front
+from engine.lifeline import Ending
+from engine.protocol import Ended, Message, Refused
+
+_ARRIVING_S = 0.3  # for clients that are just saying hello while the engine ends
+_ROOM_S = 0.5  # for the one that plays to make room
+_EPITAPH_S = 0.7
+
+
+def farewell(front: Front, session: ClientSession | None, ending: Ending) -> None:
+    """Tell the client that plays, or those that come while the engine ends."""
+    words = _last_words(ending, playing=session is not None and session.welcomed)
+    if session is not None:
+        _tell_playing(front, session, words)
+    else:
+        _tell_arriving(front, words, _ARRIVING_S if ending.exit_code else 0.0)
+
+
+def _last_words(ending: Ending, playing: bool) -> Message:
+    if ending.user_error and not playing:
+        reason, _, fix = ending.reason.partition("; ")
+        return Refused(reason=reason, fix=fix)
+    return Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
+
+
+def _tell_playing(front: Front, session: ClientSession, words: Message) -> None:
+    """Pictures may fill the queue of a slow client: wait for room, but not for long."""
+    session.outbox.append(words)
+    until_s = time.monotonic() + _ROOM_S
+    session.flush(front)
+    while session.outbox and time.monotonic() < until_s:
+        time.sleep(0.01)
+        session.flush(front)
+
+
+def _tell_arriving(front: Front, words: Message, seconds: float) -> None:
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        if front.socket.poll(int(left_s * 1000)):
+            if front.guard is not None:
+                front.guard.answer()
+            for letter in front.received():
+                front.tell(letter.client, words)
+
+
+def write_epitaph(listen: str, ending: Ending) -> None:
+    """The gateway is dead: stand in its place for a moment, so that its clients, who reconnect by themselves
+    and send their buttons ten times a second, learn why."""
+    context: zmq.Context[Any] = zmq.Context()
+    try:
+        front = Front(context, listen)
+    except EngineError:
+        return  # somebody else listens there already
+    _tell_arriving(front, _last_words(ending, playing=True), _EPITAPH_S)
+    context.destroy(linger=200)
+    front.remove_file()
