@@ -18,7 +18,7 @@ from engine.protocol import MAX_SEED
 from games import GAMES
 
 _PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack")
+_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack", "quantise")
 _NAMES = ", ".join(GAMES)
 
 app = typer.Typer(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine.backend import Backend
 from engine.models.weights import SHIPPED, WeightsError, load_config
+from engine.without import without
 from games import GAMES
 
 
@@ -19,7 +20,7 @@ def choose_backend(
             "reinstall dreamcade, or name a good directory with --weights"
         )
     require_fit(game, directory)
-    if device == "cpu" and find_spec("openvino"):
+    if device == "cpu" and find_spec("openvino") and "openvino" not in without():
         from engine.fast.openvino_backend import OpenVinoBackend
 
         return OpenVinoBackend(game, directory, threads)
