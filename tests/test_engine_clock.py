@@ -136,6 +136,39 @@ def test_a_true_frame_that_is_a_fraction_late_is_shown_without_more_lag():
     assert chosen.lag == 2
 
 
+def hosted(step_frames: float, decode_frames: float, stride: int, frames: int) -> list[Choice]:
+    """World and decoder in one thread, a step that is due first; a decode may wait for a whole step."""
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(2))
+    presentation.decode_s = decode_frames / 60
+    presentation.arrived(0, stride, 100.0)
+    now, next_true, shown = 0.0, stride, []
+    while now < frames:
+        if now >= next_true:
+            now += step_frames
+            presentation.arrived(next_true, stride, 100.0 + now / 60)
+            next_true += stride
+        elif (choice := presentation.choose(100.0 + now / 60)) is not None:
+            shown.append(choice)
+            presentation.shown(choice)
+            now += decode_frames
+        else:
+            now += 0.05
+    return shown
+
+
+def test_a_quick_decoder_that_waited_for_a_step_skips_no_index():
+    shown = hosted(step_frames=1.6, decode_frames=0.5, stride=4, frames=200)
+    indices = [choice.index for choice in shown]
+    assert indices == list(range(indices[0], indices[-1] + 1)) and len(indices) > 190
+    assert all((choice.ahead == 0) == (choice.index % 4 == 0) for choice in shown)
+
+
+def test_catching_up_costs_no_true_frame_where_they_are_late_anyway():
+    shown = hosted(step_frames=3.0, decode_frames=0.6, stride=4, frames=400)
+    assert sum(choice.ahead == 0 for choice in shown) > 90
+
+
 def test_a_slow_decoder_still_shows_every_true_frame_and_keeps_game_time():
     shown = played(step_frames=1.0, decode_frames=1.7, stride=4, lag=3, frames=120)
     true = [choice.index for choice in shown if choice.ahead == 0]
