@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import openvino
 import platformdirs
+from openvino.preprocess import PrePostProcessor
 
 from engine import machine
 from engine.config import GameConfig
@@ -22,6 +23,10 @@ from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
 from engine.fast.int8_ranges import INT8_PARTS, Calibration, int8_or_why_not
 from engine.fast.openvino_decoder import pixels
 from engine.models.weights import has_part, load_config, weights_id
+
+RING = 9
+"""The ring's place among a step's inputs, see engine.fast.dream."""
+_ENTRIES = 2  # the step's own keys and values among its results
 
 
 class OpenVinoBackend:
@@ -52,21 +57,27 @@ class OpenVinoBackend:
         calibration = self.calibrated.get(part)
         path = graph_path(self.directory, self.config, part, calibration)
         try:
-            return self.core.compile_model(self.core.read_model(path), "CPU", settings)
+            return self.core.compile_model(self._read(path), "CPU", settings)
         except RuntimeError:  # a cached graph that cannot be read: make it anew, once
             shutil.rmtree(path.parent, ignore_errors=True)
             path = graph_path(self.directory, self.config, part, calibration)
-            return self.core.compile_model(self.core.read_model(path), "CPU", settings)
+            return self.core.compile_model(self._read(path), "CPU", settings)
+
+    def _read(self, path: Path) -> openvino.Model:
+        """A graph as it was exported; where the CPU computes in bfloat16, a world keeps its ring so too."""
+        graph = self.core.read_model(path)
+        if path.stem.startswith("world") and self.settings["INFERENCE_PRECISION_HINT"] == "bf16":
+            outside = PrePostProcessor(graph)
+            outside.input(RING).tensor().set_element_type(openvino.Type.bf16)
+            outside.output(_ENTRIES).tensor().set_element_type(openvino.Type.bf16)
+            graph = outside.build()
+        return graph
 
     def world(self) -> Dream:
-        request = self._compiled("world").create_infer_request()
-
-        def run(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            results = request.infer(arrays)
-            made, telemetry, entries = (np.array(results[i]) for i in range(3))
-            return made, telemetry, entries
-
-        return Dream(self.game, self.config.world, run)
+        compiled = self._compiled("world")
+        narrow = compiled.input(RING).element_type == openvino.Type.bf16
+        ring_type = np.uint16 if narrow else np.float32
+        return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type)
 
     def decoder(self) -> "OpenVinoDecoder":
         return OpenVinoDecoder(self._compiled("decoder"))
@@ -86,6 +97,24 @@ class OpenVinoBackend:
             return push, gain, log_errors
 
         return LearnedExtrapolator(run)
+
+
+class OpenVinoStep:
+    """WorldModel.step on numpy arrays, without a copy of the ring (9 MiB in bfloat16): the graph reads it
+    where `Dream` keeps it. numpy knows no bfloat16; the ring's bits are passed as uint16."""
+
+    def __init__(self, compiled: Any) -> None:
+        self.request = compiled.create_infer_request()
+        self.ring: openvino.Tensor | None = None
+
+    def __call__(self, arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        ring, inputs = arrays[RING], list[Any](arrays)
+        if ring.dtype == np.uint16:
+            self.ring = self.ring or openvino.Tensor(ring, list(ring.shape), openvino.Type.bf16)
+            inputs[RING] = self.ring
+        results = self.request.infer(inputs, share_inputs=True)
+        made, telemetry, entries = (np.array(results[i]) for i in range(3))
+        return made, telemetry, entries.view(ring.dtype)
 
 
 class OpenVinoDecoder:
