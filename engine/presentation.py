@@ -29,13 +29,14 @@ class Choice:
 
 
 class Presentation:
-    """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller."""
+    """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller. fills:
+    False shows true frames alone, for ablations."""
 
     KEPT = 4  # newest true frames
     QUICK = 0.8  # frames; a decoder that takes no longer shows a skipped index late rather than never
 
-    def __init__(self, clock: GameClock, lag: LagChooser) -> None:
-        self._clock, self._lag = clock, lag
+    def __init__(self, clock: GameClock, lag: LagChooser, fills: bool = True) -> None:
+        self._clock, self._lag, self._fills = clock, lag, fills
         self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
         self._shown = -1
         self.decode_s = 0.0
@@ -64,7 +65,7 @@ class Presentation:
             early = true - due
             if early <= 0 or early < self.decode_s * FPS or self._clock.paused:
                 return Choice(true, true)
-        if (base := self._base(due)) is None or self._clock.paused:
+        if (base := self._base(due)) is None or self._clock.paused or not self._fills:
             return None
         index = min(due, self._furthest(base, due))
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
@@ -80,7 +81,11 @@ class Presentation:
             return math.inf
         wanted = max(self._shown, self._trues[0][0]) + 1
         base = self._base(wanted)
-        if base is not None:
+        if not self._fills:
+            wanted = self._trues[-1][0]
+            if wanted <= self._shown:
+                return math.inf
+        elif base is not None:
             wanted += wanted == sum(base)
             if wanted > self._furthest(base, wanted):
                 true = self._unshown_true()

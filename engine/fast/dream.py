@@ -29,7 +29,7 @@ class Dream:
         self.config, self.run = config, run
         self.scale = TelemetryScale(GAMES[game].telemetry)
         slots = config.context - 1
-        self.ring = np.zeros(
+        self.ring: np.ndarray = np.zeros(
             (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), ring_type
         )
         self.bias = np.full(slots, EMPTY, np.float32)
