@@ -79,7 +79,14 @@ def test_the_stride_never_falls_below_what_long_play_needs_and_a_fixed_one_stays
 def test_the_clock_slips_only_when_steps_cannot_catch_up():
     pace = StepPace(fixed=4)
     assert pace.slip_to(16.0, next_window_end=8) is None
-    assert pace.slip_to(16.1, next_window_end=8) == 8.0
+    assert pace.slip_to(16.1, next_window_end=8) == 8.0 and pace.stride == 4
+
+
+def test_a_slip_takes_a_larger_stride_though_the_median_step_is_quick():
+    pace = StepPace(smallest=4)
+    pace.observe(0.010)
+    assert pace.slip_to(17.0, next_window_end=8) == 8.0 and pace.stride == 5
+    assert pace.choose(0.0, 0.0) == 5  # and it comes down again only after a while
 
 
 def test_the_lag_follows_the_lateness_of_true_frames_up_to_4():

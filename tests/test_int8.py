@@ -1,14 +1,16 @@
 """The decoder in int8: close to the float one, used only where the calibration belongs to the weights."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from engine import machine
+from engine.backend import Opening
 from engine.fast import int8_ranges
-from engine.fast.int8_ranges import Calibration, calibration, int8_or_why_not, sha256, store
+from engine.fast.int8_ranges import Calibration, calibration, forget, int8_or_why_not, sha256, store
 from engine.models.autoencoder import to_bytes
 from engine.models.weights import WeightsError, load_part
 from engine.without import VARIABLE
@@ -16,9 +18,12 @@ from tests.tiny import store_tiny
 
 pytest.importorskip("openvino")
 
+from engine.fast import openvino_int8
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import decoder_graph
 from engine.training.quantise import DecoderTrial, candidates, search
+from engine.training.quantise_world import WorldTrial, WorldVerdict
+from engine.training.quantise_world import search as world_search
 
 VNNI = ("avx512_vnni",)
 
@@ -106,6 +111,39 @@ def test_int8_needs_instructions_and_can_be_switched_off(calibrated, monkeypatch
     assert int8_or_why_not(calibrated, "decoder", ("avx2",)) == "this CPU has no VNNI"
     monkeypatch.setenv(VARIABLE, "int8, extrapolation")
     assert VARIABLE in int8_or_why_not(calibrated, "decoder", VNNI)
+
+
+def opening(steps: int = 6) -> Opening:
+    random = np.random.default_rng(0)
+    held, told = random.random((steps, 4)).astype(np.float32), random.random((steps, 12)).astype(np.float32)
+    return Opening(latents(steps), held, np.full(steps, 4), told)
+
+
+@pytest.mark.slow
+def test_a_world_in_int8_dreams_almost_the_same(weights, monkeypatch):
+    monkeypatch.setattr(openvino_int8, "_LEAST_WEIGHTS", 500)
+    trial = WorldTrial("racing", weights, OpenVinoBackend("racing", weights, 1), [opening()])
+    found = trial.candidates([np.zeros((3, 4), np.float32)])
+    assert {"embed", "blocks.0.space.qkv", "blocks.2.mlp_out", "blocks.0.time.qkv"} <= set(found)
+    assert not any("to_latent" in name for name in found)
+    ranges, error = world_search(trial, found)
+    assert 0 < error < 0.02 and error <= trial.error({name: ends[0] for name, ends in found.items()})
+    store(weights, "world", Calibration(sha256(weights / "world.safetensors"), dict(ranges)))
+    backend = OpenVinoBackend("racing", weights, 1)
+    assert backend.name.endswith("-int8") and backend.decoder_name == "cpu"
+    made = backend.world().open(opening(), noise_seed=0)
+    assert np.square(made - trial.wanted[0]).mean() < 0.03
+    forget(weights, "world")
+    assert calibration(weights, "world") == "not calibrated"
+
+
+def test_a_world_that_goes_astray_in_int8_is_refused():
+    good = WorldVerdict(next_db=(26.7, 26.6), astray=(2.0, 2.1), spread=(0.9, 0.88), step_ms=(20.0, 12.0))
+    assert good.good
+    assert not replace(good, next_db=(26.7, 26.3)).good
+    assert not replace(good, astray=(2.0, 3.0)).good
+    assert not replace(good, spread=(0.9, 0.5)).good
+    assert not replace(good, spread=(0.9, float("nan"))).good
 
 
 def _core():

@@ -14,7 +14,7 @@ from typing import Any
 from engine.without import VARIABLE, without
 
 FILE = "int8.json"
-INT8_PARTS = ("decoder",)
+INT8_PARTS = ("decoder", "world")
 """Parts that can run in int8."""
 _INSTRUCTIONS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 """Any of these makes int8 quicker than floating point; emulated, it is not."""
@@ -62,16 +62,28 @@ def int8_or_why_not(directory: Path, part: str, isa: tuple[str, ...]) -> Calibra
 
 def store(directory: Path, part: str, made: Calibration) -> None:
     """Write `part`, keep the others."""
-    path = directory / FILE
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        told = {}
     ranges = {name: [round(low, 4), round(high, 4)] for name, (low, high) in made.ranges.items()}
-    told[part] = {**asdict(made), "ranges": ranges}
+    _write(directory, {**_told(directory), part: {**asdict(made), "ranges": ranges}})
+
+
+def forget(directory: Path, part: str) -> None:
+    """Remove `part`, if it is there."""
+    if part in (told := _told(directory)):
+        _write(directory, {name: one for name, one in told.items() if name != part})
+
+
+def _told(directory: Path) -> dict[str, Any]:
+    try:
+        told = json.loads((directory / FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _write(directory: Path, told: dict[str, Any]) -> None:
     text = json.dumps(told, indent=1)
     text = re.sub(r"\[\s+([-\d.e]+),\s+([-\d.e]+)\s+\]", r"[\1, \2]", text)  # one range, one line
-    path.write_text(text + "\n", encoding="utf-8")
+    (directory / FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def sha256(path: Path) -> str:

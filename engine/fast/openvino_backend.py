@@ -1,8 +1,8 @@
 """The models as OpenVINO graphs: the CPU path, measured fastest there.
 
 Graphs are exported from engine/models once per set of weights and kept in the user's cache directory; later
-starts read them. Nothing is compiled by a compiler on the player's machine. The decoder runs in int8 where
-the CPU has instructions for it and a calibration belongs to the weights (engine/fast/int8_ranges.py)."""
+starts read them. Nothing is compiled by a compiler on the player's machine. Decoder and world run in int8
+where the CPU has instructions for it and a calibration belongs to the weights (see int8_ranges.py)."""
 
 import hashlib
 import os

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from engine.config import GameConfig, WorldConfig
 from engine.fast.int8_ranges import FILE
 from engine.fast.openvino_decoder import Ranges, decoder_graph
+from engine.fast.openvino_int8 import quantised
 from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.extrapolator_net import TIMES
 from engine.models.weights import WeightsError, load_part
@@ -54,18 +55,17 @@ class FlatHeads(nn.Module):
 
 
 def export(directory: Path, config: GameConfig, part: str, path: Path, ranges: Ranges | None = None) -> None:
-    """Write the graph of `part` to `path` (.xml, and .bin beside it). ranges: of the decoder in int8. Raises
+    """Write the graph of `part` to `path` (.xml, and .bin beside it), in int8 with `ranges`. Raises
     WeightsError."""
     model = load_part(directory, part)
-    if isinstance(model, Decoder):
-        try:
+    try:
+        if isinstance(model, Decoder):
             graph = decoder_graph(model, config.world.rows, config.world.columns, ranges)
-        except KeyError as error:
-            raise WeightsError(
-                f"{directory / FILE} does not fit: {error.args[0]}; remove that file"
-            ) from None
-    else:
-        graph = traced(model, config, part)
+        else:
+            graph = quantised(traced(model, config, part), ranges or {})
+    except KeyError as error:
+        text = f"{directory / FILE} does not fit: {error.args[0]}; remove that file"
+        raise WeightsError(text) from None
     openvino.save_model(graph, path, compress_to_fp16=False)
 
 
