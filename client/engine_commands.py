@@ -9,7 +9,7 @@ from client.errors import UserError
 from games import GAMES
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack")
+_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack", "quantise")
 
 
 def add_to(app: typer.Typer) -> None:

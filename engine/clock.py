@@ -116,9 +116,13 @@ class StepPace:
 
     def slip_to(self, clock_index: float, next_window_end: int) -> float | None:
         """Where the clock must be set back to, when steps are hopelessly behind; None while they can catch
-        up."""
-        behind = clock_index - next_window_end
-        return float(next_window_end) if behind > 2 * self.stride else None
+        up. A slip also takes a larger stride: the median step looks quick where the slow ones come in
+        bursts."""
+        if clock_index - next_window_end <= 2 * self.stride:
+            return None
+        if not self._fixed:
+            self.stride, self._fits_since_s = min(self.stride + 1, MAX_STRIDE), None
+        return float(next_window_end)
 
 
 class LagChooser:

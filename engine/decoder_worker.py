@@ -22,6 +22,7 @@ from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
 from engine.protocol import Frame, StageTimes
 from engine.session import NO_INPUT, as_floats
 from engine.step_log import latent_hash
+from engine.without import without
 from games import GAMES
 
 _WARM_UP_DECODES = 3
@@ -244,6 +245,7 @@ class DecoderRole:
         """An epoch begins: nothing has come, nothing was shown."""
         self._clock = FollowedClock()
         self._latents: deque[Latent] = deque(maxlen=Presentation.KEPT)
-        self._presentation = Presentation(self._clock, LagChooser(self._lag), self._turn)
+        fills = "extrapolation" not in without()
+        self._presentation = Presentation(self._clock, LagChooser(self._lag), self._turn, fills)
         self._presentation.decode_s = self._decode_s
         self._dropped = 0

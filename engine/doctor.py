@@ -13,7 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine import machine
-from engine.placement import together_or_apart
+from engine.fast.int8_ranges import INT8_PARTS, int8_or_why_not
+from engine.placement import sharing, together_or_apart
+from engine.without import VARIABLE, without
 from games import GAMES
 
 PACKAGES = ("dreamcade", "torch", "openvino", "safetensors", "numpy", "pyzmq", "msgspec", "pygame-ce", "av")
@@ -59,6 +61,12 @@ class Report:
     backend: str
     together: bool
     """World and decoder would share one process."""
+    sharing: str
+    """How the cores are shared, and why."""
+    int8: dict[str, str]
+    """Game and part -> "yes", or why it runs in floating point."""
+    switched_off: tuple[str, ...]
+    """By DREAMCADE_WITHOUT."""
     weights: tuple[Weights, ...]
     problems: tuple[Problem, ...]
 
@@ -68,6 +76,7 @@ def examine(weights_root: Path = _SHIPPED) -> Report:
     gpus = machine.gpus()
     weights = tuple(check_weights(game, weights_root / game) for game in GAMES)
     backend = expected_backend(packages, machine.isa_flags())
+    together = together_or_apart("auto", "cpu", machine.cores(), len(gpus))
     problems = find_problems(packages, weights)
     return Report(
         ok=not any(problem.severe for problem in problems),
@@ -81,7 +90,10 @@ def examine(weights_root: Path = _SHIPPED) -> Report:
         packages=packages,
         device="cpu" if not gpus else "cpu (or --device cuda)",
         backend=backend,
-        together=together_or_apart("auto", "cpu", machine.cores(), len(gpus)),
+        together=together,
+        sharing=sharing(together, machine.cores()),
+        int8=int8_use(backend, weights, machine.isa_flags()),
+        switched_off=tuple(sorted(without())),
         weights=weights,
         problems=problems,
     )
@@ -98,9 +110,20 @@ def expected_backend(packages: dict[str, str], isa: tuple[str, ...]) -> str:
     """What `engine.fast.choose` would take on the CPU; empty without the engine's packages."""
     if not packages["torch"]:
         return ""
-    if packages["openvino"]:
+    if packages["openvino"] and "openvino" not in without():
         return "openvino-bf16" if _BF16 & set(isa) else "openvino-f32"
     return "torch-cpu"
+
+
+def int8_use(backend: str, weights: tuple[Weights, ...], isa: tuple[str, ...]) -> dict[str, str]:
+    """Per game and part whether it runs in int8."""
+    told = {}
+    for one in weights:
+        for part in INT8_PARTS if one.state == "ok" else ():
+            found = int8_or_why_not(Path(one.directory), part, isa)
+            why_not = f"no: {found}" if isinstance(found, str) else "yes"
+            told[f"{one.game} {part}"] = why_not if backend.startswith("openvino") else "no: needs openvino"
+    return told
 
 
 def check_weights(game: str, directory: Path) -> Weights:
@@ -156,9 +179,12 @@ def as_text(report: Report) -> str:
         f"memory    {report.memory_mib} MiB",
         f"GPUs      {', '.join(report.gpus) or 'none'}",
         "packages  " + ", ".join(f"{name} {number or 'missing'}" for name, number in report.packages.items()),
-        f"uses      {report.backend or 'nothing'} on {report.device}, world and decoder "
-        + ("in one process" if report.together else "in two processes"),
+        f"uses      {report.backend or 'nothing'} on {report.device}",
+        f"cores     {report.sharing}",
     ]
+    lines += [f"int8      {name}: {said}" for name, said in report.int8.items()]
+    if report.switched_off:
+        lines.append(f"off       {', '.join(report.switched_off)} (by {VARIABLE})")
     lines += [f"weights   {one.game}: {one.state} {one.id}".rstrip() for one in report.weights]
     lines += [
         f"{'problem ' if one.severe else 'note    '}  {one.what}\n          {one.fix}"

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from engine.clock import FPS, GameClock, LagChooser
+from engine.clock import FPS, MAX_LAG, GameClock, LagChooser
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,16 @@ EVERY_FRAME = Turn()
 
 class Presentation:
     """One epoch's presentation clock. `decode_s`: measured time of one decode, kept by the caller; turn: the
-    indices that are shown from here, when several ranks share them."""
+    indices that are shown from here, when several ranks share them; fills: False shows true frames alone, for
+    ablations."""
 
     KEPT = 4  # newest true frames
+    QUICK = 0.8  # frames; a decoder that takes no longer shows a skipped index late rather than never
 
-    def __init__(self, clock: GameClock, lag: LagChooser, turn: Turn = EVERY_FRAME) -> None:
-        self._clock, self._lag, self._turn = clock, lag, turn
+    def __init__(
+        self, clock: GameClock, lag: LagChooser, turn: Turn = EVERY_FRAME, fills: bool = True
+    ) -> None:
+        self._clock, self._lag, self._turn, self._fills = clock, lag, turn, fills
         self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
         self._shown = -1
         self.decode_s = 0.0
@@ -73,17 +77,18 @@ class Presentation:
     def choose(self, now_s: float) -> Choice | None:
         """What to decode now; None when nothing is due.
 
-        The index is the one due when the decode will be done. A true frame goes first, and a little early
+        The index is the one due when the decode will be done, or the one before it where a step held that up
+        and a quick decoder will soon have caught up. A true frame goes first, and a little early
         rather than late: where a decode takes longer than a frame, filling in before it would push it back.
         Its place is kept free for a frame's time, so that the lag need not cover the last fraction of one.
         """
-        due = self._due(now_s)
+        due = self._caught_up(self._exactly_due(now_s))
         true = self._unshown_true(due)
         if true is not None:
             early = true - due
             if early <= 0 or early < self.decode_s * FPS or self._clock.paused:
                 return Choice(true, true)
-        if (base := self._base(due)) is None or self._clock.paused:
+        if (base := self._base(due)) is None or self._clock.paused or not self._fills:
             return None
         index = self._turn.at_most(min(due, self._furthest(base, due)))
         index -= self._turn.of * (index == sum(base))  # the next true frame's own place
@@ -100,19 +105,35 @@ class Presentation:
             return math.inf
         wanted = self._turn.at_least(max(self._shown, self._trues[0][0]) + 1)
         base = self._base(wanted)
-        if base is not None:
+        if not self._fills:
+            wanted = self._trues[-1][0]
+            if wanted <= self._shown:
+                return math.inf
+        elif base is not None:
             here = any(index == wanted for index, _ in self._trues)
             wanted += self._turn.of * (wanted == sum(base) and not here)
             if wanted > self._furthest(base, wanted):
-                true = self._unshown_true(self._due(now_s))
+                true = self._unshown_true(math.floor(self._exactly_due(now_s)))
                 if true is None:
                     return math.inf
                 wanted = true
         return max(0.0005, self._clock.seconds_until(wanted + self.lag, now_s) - self.decode_s)
 
-    def _due(self, now_s: float) -> int:
+    def _exactly_due(self, now_s: float) -> float:
+        """The index, with its fraction, of the moment when a decode begun now will be done."""
         decode = 0.0 if self._clock.paused else self.decode_s * FPS
-        return math.floor(self._clock.index(now_s) + decode - self.lag + 1e-6)
+        return self._clock.index(now_s) + decode - self.lag + 1e-6
+
+    def _caught_up(self, exact: float) -> int:
+        """What is due, or the index before it if that was skipped and showing it late costs no later one. A
+        true frame does not wait for it where it would be a frame late then, or always is late."""
+        due = math.floor(exact)
+        true = self._unshown_true(due)
+        if self._turn.of > 1 or self._shown < 0 or self.decode_s * FPS > self.QUICK:
+            return due
+        if true is not None and (self.lag >= MAX_LAG or exact + self.decode_s * FPS - true > 1):
+            return due
+        return min(due, max(self._shown + 1, due - 1))
 
     def _unshown_true(self, due: int) -> int | None:
         """The newest true frame's index that is shown from here, if it still can be: not once one of another

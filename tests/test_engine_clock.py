@@ -79,7 +79,14 @@ def test_the_stride_never_falls_below_what_long_play_needs_and_a_fixed_one_stays
 def test_the_clock_slips_only_when_steps_cannot_catch_up():
     pace = StepPace(fixed=4)
     assert pace.slip_to(16.0, next_window_end=8) is None
-    assert pace.slip_to(16.1, next_window_end=8) == 8.0
+    assert pace.slip_to(16.1, next_window_end=8) == 8.0 and pace.stride == 4
+
+
+def test_a_slip_takes_a_larger_stride_though_the_median_step_is_quick():
+    pace = StepPace(smallest=4)
+    pace.observe(0.010)
+    assert pace.slip_to(17.0, next_window_end=8) == 8.0 and pace.stride == 5
+    assert pace.choose(0.0, 0.0) == 5  # and it comes down again only after a while
 
 
 def test_the_lag_follows_the_lateness_of_true_frames_up_to_4():
@@ -141,6 +148,39 @@ def test_a_true_frame_that_is_a_fraction_late_is_shown_without_more_lag():
     for _ in range(200):
         chosen.observe(2.7)
     assert chosen.lag == 2
+
+
+def hosted(step_frames: float, decode_frames: float, stride: int, frames: int) -> list[Choice]:
+    """World and decoder in one thread, a step that is due first; a decode may wait for a whole step."""
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(2))
+    presentation.decode_s = decode_frames / 60
+    presentation.arrived(0, stride, 100.0)
+    now, next_true, shown = 0.0, stride, []
+    while now < frames:
+        if now >= next_true:
+            now += step_frames
+            presentation.arrived(next_true, stride, 100.0 + now / 60)
+            next_true += stride
+        elif (choice := presentation.choose(100.0 + now / 60)) is not None:
+            shown.append(choice)
+            presentation.shown(choice)
+            now += decode_frames
+        else:
+            now += 0.05
+    return shown
+
+
+def test_a_quick_decoder_that_waited_for_a_step_skips_no_index():
+    shown = hosted(step_frames=1.6, decode_frames=0.5, stride=4, frames=200)
+    indices = [choice.index for choice in shown]
+    assert indices == list(range(indices[0], indices[-1] + 1)) and len(indices) > 190
+    assert all((choice.ahead == 0) == (choice.index % 4 == 0) for choice in shown)
+
+
+def test_catching_up_costs_no_true_frame_where_they_are_late_anyway():
+    shown = hosted(step_frames=3.0, decode_frames=0.6, stride=4, frames=400)
+    assert sum(choice.ahead == 0 for choice in shown) > 90
 
 
 def test_a_slow_decoder_still_shows_every_true_frame_and_keeps_game_time():

@@ -3,7 +3,18 @@ import json
 
 import pytest
 
-from engine.doctor import PACKAGES, as_text, check_weights, examine, expected_backend, find_problems, main
+from engine.doctor import (
+    PACKAGES,
+    as_text,
+    check_weights,
+    examine,
+    expected_backend,
+    find_problems,
+    int8_use,
+    main,
+)
+from engine.fast.int8_ranges import Calibration, store
+from engine.without import VARIABLE
 
 PARTS = ("encoder", "decoder", "world")
 
@@ -54,6 +65,23 @@ def test_the_expected_backend_follows_packages_and_processor():
     assert expected_backend(have, ("avx2",)) == "openvino-f32"
     assert expected_backend(have | {"openvino": ""}, ()) == "torch-cpu"
     assert expected_backend(have | {"torch": ""}, ()) == ""
+
+
+def test_int8_is_said_with_its_reason(weights, monkeypatch):
+    one = (check_weights("racing", weights),)
+    none = {"racing decoder": "no: not calibrated", "racing world": "no: not calibrated"}
+    assert int8_use("openvino-bf16", one, ("avx512_vnni",)) == none
+    found = Calibration(hashlib.sha256(b"decoder" * 100).hexdigest(), {"tail": (0.0, 1.0)})
+    store(weights, "decoder", found)
+    assert int8_use("openvino-bf16", one, ("avx512_vnni",)) == {**none, "racing decoder": "yes"}
+    assert set(int8_use("openvino-bf16", one, ("avx2",)).values()) == {"no: this CPU has no VNNI"}
+    assert "openvino" in int8_use("torch-cpu", one, ("avx512_vnni",))["racing decoder"]
+
+
+def test_what_is_switched_off_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, "openvino")
+    report = examine(tmp_path)
+    assert report.backend == "torch-cpu" and "off       openvino" in as_text(report)
 
 
 def test_the_report_reads_as_text_and_as_one_json_line(tmp_path, capsys):

@@ -10,7 +10,7 @@ import pytest
 from engine.address import in_use
 from engine.errors import UsageError
 from engine.launch import check, parse
-from engine.placement import team_of, together_or_apart
+from engine.placement import team_of, threads_each, together_or_apart
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from tests.engine_harness import ROOT, engine, player
 
@@ -117,12 +117,13 @@ def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the
 
 
 def test_roles_share_a_process_where_they_would_share_cores_anyway():
-    assert together_or_apart("auto", "cpu", cores=2, gpus=0) and not together_or_apart(
+    assert together_or_apart("auto", "cpu", cores=1, gpus=0) and not together_or_apart(
         "auto", "cpu", cores=4, gpus=0
     )
     assert together_or_apart("auto", "cuda", cores=16, gpus=1) and not together_or_apart(
         "auto", "cuda", cores=16, gpus=2
     )
+    assert [threads_each(1 if cores < 2 else 2, cores) for cores in (1, 2, 3, 8)] == [1, 1, 1, 4]
     assert [seat.name for seat in team_of(parse(["--together", "yes"])).seats()] == ["world,decoder"]
     assert [seat.name for seat in team_of(parse(["--together", "no"])).seats()] == ["world", "decoder"]
 

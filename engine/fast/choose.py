@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine.backend import Backend
 from engine.models.weights import SHIPPED, WeightsError, load_config
+from engine.without import without
 from games import GAMES
 
 
@@ -13,7 +14,7 @@ def choose_backend(
 ) -> Backend:
     """OpenVINO on a CPU that has it, PyTorch otherwise. See engine.backend.load_backend."""
     directory = weights_directory(game, weights)
-    if device == "cpu" and find_spec("openvino"):
+    if device == "cpu" and find_spec("openvino") and "openvino" not in without():
         from engine.fast.openvino_backend import OpenVinoBackend
 
         return OpenVinoBackend(game, directory, threads)

@@ -21,14 +21,16 @@ EMPTY = np.float32(-1e9)
 
 class Dream:
     """See engine.backend.WorldStepper. The ring holds the last context - 1 steps, in any order: rotary keys
-    carry their age."""
+    carry their age. ring_type: of its numbers, as `run` takes and gives them; only all zeros must mean 0."""
 
-    def __init__(self, game: str, config: WorldConfig, run: StepFunction) -> None:
+    def __init__(
+        self, game: str, config: WorldConfig, run: StepFunction, ring_type: type = np.float32
+    ) -> None:
         self.config, self.run = config, run
         self.scale = TelemetryScale(GAMES[game].telemetry)
         slots = config.context - 1
-        self.ring = np.zeros(
-            (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), np.float32
+        self.ring: np.ndarray = np.zeros(
+            (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), ring_type
         )
         self.bias = np.full(slots, EMPTY, np.float32)
 

@@ -1,4 +1,4 @@
-"""engine/models -> OpenVINO graphs, with bytes at the picture's end inside the graph. Needs torch."""
+"""engine/models -> OpenVINO graphs: the decoder built node by node, the others traced. Needs torch."""
 
 import warnings
 from pathlib import Path
@@ -8,22 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from engine.config import GameConfig, WorldConfig
-from engine.models.autoencoder import from_bytes
+from engine.fast.int8_ranges import FILE
+from engine.fast.openvino_decoder import Ranges, decoder_graph
+from engine.fast.openvino_int8 import quantised
+from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.extrapolator_net import TIMES
-from engine.models.weights import load_part
+from engine.models.weights import WeightsError, load_part
 from engine.models.world_model import Inputs
-
-
-class DecodeToBytes(nn.Module):
-    """latent [1, C, 10, 15] -> uint8 [1, 480, 720, 3]"""
-
-    def __init__(self, decoder: nn.Module) -> None:
-        super().__init__()
-        self.decoder = decoder
-
-    def forward(self, latent: Tensor) -> Tensor:
-        picture = self.decoder(latent).clamp(0.0, 1.0) * 255.0 + 0.5
-        return picture.permute(0, 2, 3, 1).to(torch.uint8)
 
 
 class EncodeBytes(nn.Module):
@@ -63,13 +54,25 @@ class FlatHeads(nn.Module):
         return tuple(self.net(motion, newest, told))  # type: ignore[return-value]
 
 
-def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
-    """Write the graph of `part` to `path` (.xml, and .bin beside it). Raises WeightsError."""
+def export(directory: Path, config: GameConfig, part: str, path: Path, ranges: Ranges | None = None) -> None:
+    """Write the graph of `part` to `path` (.xml, and .bin beside it), in int8 with `ranges`. Raises
+    WeightsError."""
     model = load_part(directory, part)
+    try:
+        if isinstance(model, Decoder):
+            graph = decoder_graph(model, config.world.rows, config.world.columns, ranges)
+        else:
+            graph = quantised(traced(model, config, part), ranges or {})
+    except KeyError as error:
+        text = f"{directory / FILE} does not fit: {error.args[0]}; remove that file"
+        raise WeightsError(text) from None
+    openvino.save_model(graph, path, compress_to_fp16=False)
+
+
+def traced(model: nn.Module, config: GameConfig, part: str) -> openvino.Model:
+    """The graph of a world, an extrapolator or an encoder, with fixed shapes."""
     if part == "world":
         module, example = FlatStep(model), world_example(config.world)
-    elif part == "decoder":
-        module, example = DecodeToBytes(model), (torch.randn(1, config.world.channels, 10, 15),)  # type: ignore[assignment]
     elif part == "extrapolator":
         module, example = FlatHeads(model), extrapolator_example(config.world)  # type: ignore[assignment]
     else:
@@ -78,7 +81,7 @@ def export(directory: Path, config: GameConfig, part: str, path: Path) -> None:
         warnings.simplefilter("ignore")  # OpenVINO traces by torch.jit, which newer PyTorch calls deprecated
         graph = openvino.convert_model(module.eval(), example_input=example)
     graph.reshape({i: list(x.shape) for i, x in enumerate(example)})
-    openvino.save_model(graph, path, compress_to_fp16=False)
+    return graph
 
 
 def extrapolator_example(config: WorldConfig) -> tuple[Tensor, ...]:

@@ -1,0 +1,224 @@
+"""Stage `quantise`: how wide activations are, so that a player's CPU can decode and dream in int8.
+
+    python -m engine.training.quantise racing [--weights DIR] [--parts decoder world] [--json]
+
+Runs on two CPU cores in a few minutes, after every `pack`: it writes int8.json beside the weights, which
+names the weights it belongs to. Ranges are measured on latents that the world model dreamed on training
+seeds and on encoded pictures, then tried one convolution after the other: of a few ways to cut off rare
+values, the one whose pictures stay closest to the float decoder's. A part is accepted only if on held-out
+seeds decode(encode(x)) (world: the next step) loses less than 0.3 dB, and a world only if a dream of 2,000
+steps goes no further astray; otherwise nothing is written and the engine stays with floating point."""
+
+import argparse
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import torch
+
+from engine.backend import Backend
+from engine.bench.timing import timed
+from engine.fast.int8_ranges import INT8_PARTS, Calibration, forget, sha256, store
+from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
+from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
+from engine.models.autoencoder import Decoder, from_bytes
+from engine.models.weights import SHIPPED, WeightsError, load_part
+from engine.training import measures
+from engine.training.evaluation.truth import CONTEXT_STEPS, play_truth
+from engine.training.quantise_world import LONG_STEPS, calibrate
+from engine.without import VARIABLE
+from games import GAMES, TRAIN_SEEDS
+
+MOST_LOSS_DB = 0.3
+STRIDE = 4
+_DREAMED_STEPS = 60
+_TRIED_LATENTS, _JUDGED_LATENTS = 56, 14
+_TAILS = (0.0, 1e-5, 1e-4, 1e-3)
+"""Shares of the rarest values that may be cut off on either side."""
+_WORTH = 0.995
+"""A change is made if the error falls below this share of what it was."""
+
+
+def dreamed_latents(game: str, backend: Backend, seeds: range) -> np.ndarray:
+    """Latents [K, C, h, w] of the context's pictures and of a minute's dream in all, a driver's buttons."""
+    world, encoder, made = backend.world(), backend.encoder(), []
+    for seed in seeds:
+        clip = play_truth(game, seed, STRIDE, _DREAMED_STEPS, ())
+        latents = encoder.encode(np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)]))
+        made.append(latents[::4])
+        world.open(clip.opening(latents, STRIDE), noise_seed=0)
+        made.append(np.stack([world.step(b, STRIDE).latent for b in clip.buttons[CONTEXT_STEPS:]]))
+    return np.concatenate(made)
+
+
+class DecoderTrial:
+    """Compiles decoders with given ranges and compares their pictures with the float decoder's."""
+
+    def __init__(self, decoder: Decoder, backend: OpenVinoBackend, latents: np.ndarray) -> None:
+        self.decoder, self.backend, self.latents = decoder, backend, latents
+        self.rows, self.columns = latents.shape[2:]
+        self.core = openvino.Core()
+        self.wanted = self.pictures(self.compiled({}, INFERENCE_PRECISION_HINT="f32"))
+
+    def compiled(self, ranges: Ranges, **changed: Any) -> OpenVinoDecoder:
+        graph = decoder_graph(self.decoder, self.rows, self.columns, ranges)
+        return OpenVinoDecoder(self.core.compile_model(graph, "CPU", self.backend.settings | changed))
+
+    def pictures(self, decoder: OpenVinoDecoder) -> np.ndarray:
+        return np.stack([decoder.decode(z) for z in self.latents])
+
+    def error(self, ranges: Ranges) -> float:
+        """Mean squared, in levels of 256."""
+        made = self.pictures(self.compiled(ranges))
+        return float(np.mean([np.square(a.astype(np.float32) - b).mean() for a, b in zip(made, self.wanted)]))
+
+
+def candidates(decoder: Decoder, latents: np.ndarray) -> dict[str, list[tuple[float, float]]]:
+    """For every convolution's input, the whole range and what is left of it without its rarest values."""
+    graph, names = observed_graph(decoder, *latents.shape[2:])
+    compiled = openvino.Core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    random, seen = np.random.default_rng(0), {name: [] for name in names}  # type: ignore[var-annotated]
+    for latent in latents:
+        results = compiled([latent[None]])
+        for number, name in enumerate(names, start=1):
+            values = results[number].ravel()
+            some = random.choice(values, min(20_000, len(values)), replace=False)
+            seen[name].append(np.concatenate((some, [values.min(), values.max()])))
+    made = {}
+    for name, parts in seen.items():
+        values = np.concatenate(parts)
+        cut = [np.quantile(values, (tail, 1 - tail)) for tail in _TAILS]
+        ends = [(float(low), float(high)) for low, high in cut]
+        low, high = ends[0]
+        made[name] = [*ends, (low * 0.93, high), (low, high * 0.93)]
+    return made
+
+
+def search(trial: DecoderTrial, found: dict[str, list[tuple[float, float]]]) -> tuple[Ranges, float]:
+    """The best of the candidates for each convolution, from the pixels backwards; and the error left."""
+    starts = [{name: ends[way] for name, ends in found.items()} for way in range(len(_TAILS))]
+    least, ranges = min(((trial.error(start), start) for start in starts), key=lambda one: one[0])
+    for name in reversed(list(found)):
+        for ends in found[name]:
+            changed = {**ranges, name: ends}
+            if ends != ranges[name] and (error := trial.error(changed)) < _WORTH * least:
+                least, ranges = error, changed
+        print(f"{name}: {least:.2f} levels^2", file=sys.stderr, flush=True)
+    return ranges, least
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """PSNR of decode(encode(x)) in dB, and one decode in milliseconds, in one run."""
+
+    float_db: float
+    int8_db: float
+    float_ms: float
+    int8_ms: float
+
+    @property
+    def good(self) -> bool:
+        return self.float_db - self.int8_db < MOST_LOSS_DB
+
+
+def judge(trial: DecoderTrial, ranges: Ranges, game: str, seeds: range) -> Verdict:
+    """On the held-out `seeds`, against the simulator's own pictures."""
+    encoder = trial.backend.encoder()
+    wide, narrow = trial.compiled({}), trial.compiled(ranges)
+    found: dict[str, list[torch.Tensor]] = {"wide": [], "narrow": []}
+    for seed in seeds:
+        clip = play_truth(game, seed, STRIDE, 1, ())
+        pictures = np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)])
+        true, latents = from_bytes(torch.from_numpy(pictures)), encoder.encode(pictures)
+        for name, decoder in (("wide", wide), ("narrow", narrow)):
+            made = np.stack([decoder.decode(z) for z in latents])
+            found[name].append(measures.psnr(from_bytes(torch.from_numpy(made)), true))
+    z = trial.latents[0]
+    took = timed({"wide": lambda: wide.decode(z), "narrow": lambda: narrow.decode(z)}, "cpu", 60)
+    wide_db, narrow_db = (float(torch.cat(found[name]).mean()) for name in ("wide", "narrow"))
+    return Verdict(wide_db, narrow_db, took["wide"].median_ms, took["narrow"].median_ms)
+
+
+def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> dict[str, Any]:
+    """Measure, search, judge; write int8.json if it is good."""
+    decoder = load_part(directory, "decoder")
+    assert isinstance(decoder, Decoder)
+    first = TRAIN_SEEDS.start
+    latents = dreamed_latents(game, backend, range(first, first + 4))
+    tried = latents[:: max(1, len(latents) // _TRIED_LATENTS)]
+    trial = DecoderTrial(decoder, backend, tried[:: max(1, len(tried) // _JUDGED_LATENTS)])
+    ranges, error = search(trial, candidates(decoder, tried))
+    verdict = judge(trial, ranges, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
+    facts = {
+        "error_levels2": round(error, 3),
+        "psnr_db": {"float": round(verdict.float_db, 3), "int8": round(verdict.int8_db, 3)},
+        "decode_ms": {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)},
+    }
+    return settled(directory, "decoder", ranges, facts, verdict.good)
+
+
+def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_steps: int) -> dict[str, Any]:
+    """The same for the world model."""
+    ranges, verdict = calibrate(game, directory, backend, long_steps)
+
+    def pair(values: tuple[float, float], first: str = "float") -> dict[str, float]:
+        return {first: round(values[0], 3), "int8": round(values[1], 3)}
+
+    facts = {
+        "next_step_psnr_db": pair(verdict.next_db),
+        "long_steps": long_steps,
+        "astray_last": pair(verdict.astray),
+        "spread_last": pair(verdict.spread),
+        "step_ms": pair(verdict.step_ms, backend.name),
+    }
+    return settled(directory, "world", ranges, facts, verdict.good)
+
+
+def settled(directory: Path, part: str, ranges: Ranges, facts: dict[str, Any], good: bool) -> dict[str, Any]:
+    """Kept if it is good; otherwise what may be there of other weights goes too."""
+    if good:
+        store(directory, part, Calibration(sha256(directory / f"{part}.safetensors"), dict(ranges), facts))
+    else:
+        forget(directory, part)
+    return {"accepted": good, **facts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("game", choices=tuple(GAMES))
+    parser.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
+    parser.add_argument("--parts", nargs="+", choices=INT8_PARTS, default=INT8_PARTS)
+    parser.add_argument("--long-steps", type=int, default=LONG_STEPS, help="of the world's long dream")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    os.environ[VARIABLE] = "int8"  # what is there already has no say
+    began, directory = time.monotonic(), args.weights or SHIPPED / args.game
+    result: dict[str, Any] = {"game": args.game, "threads": args.threads}
+    try:
+        backend = OpenVinoBackend(args.game, directory, args.threads)
+        for part in args.parts:
+            if part == "decoder":
+                result[part] = quantise_decoder(args.game, directory, backend)
+            else:
+                result[part] = quantise_world(args.game, directory, backend, args.long_steps)
+            said = "accepted" if result[part]["accepted"] else "refused, it stays in floating point"
+            print(f"{args.game} {part}: {said}; {result[part]}")
+    except WeightsError as error:
+        raise SystemExit(f"dreamcade: error: {error}") from None
+    result["minutes"] = round((time.monotonic() - began) / 60, 1)
+    if args.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

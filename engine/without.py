@@ -1,0 +1,11 @@
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,extrapolation in the environment."""
+
+import os
+
+VARIABLE = "DREAMCADE_WITHOUT"
+PARTS = ("extrapolation", "openvino", "int8")
+
+
+def without() -> frozenset[str]:
+    """Names out of PARTS; what is not known is ignored."""
+    return frozenset(os.environ.get(VARIABLE, "").replace(" ", "").split(",")) & frozenset(PARTS)
