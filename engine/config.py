@@ -54,6 +54,9 @@ class WorldConfig:
     registers: int = 8
     noise: int = 32
     """Dimensions of the random vector that chooses among possible futures."""
+    temperature: float = 0.7
+    """What that vector is multiplied by in play; it was trained with 1. Less is calmer: a dream goes less far
+    astray and invents less."""
     max_stride: int = 8
     rows: int = 10
     columns: int = 15
@@ -64,6 +67,7 @@ class WorldConfig:
             all(0 <= layer < self.layers for layer in self.time_layers), "time_layers", "layers that exist"
         )
         _require(2 <= self.context <= 64, "context", "2 to 64")
+        _require(0 <= self.temperature <= 2, "temperature", "0 to 2")
         _require(1 <= self.max_stride <= 8, "max_stride", "1 to 8")
         _require(min(self.buttons, self.telemetry, self.noise) > 0, "buttons", "positive")
 
@@ -144,6 +148,10 @@ def _build(cls: type, data: Any) -> Any:
             if not (isinstance(value, list | tuple) and all(type(v) is int for v in value)):
                 raise ConfigError(f"config field {name!r} must be a list of whole numbers")
             value = tuple(value)
+        elif isinstance(default, float):
+            if type(value) not in (int, float):
+                raise ConfigError(f"config field {name!r} must be a number")
+            value = float(value)
         elif type(value) is not int:
             raise ConfigError(f"config field {name!r} must be a whole number")
         values[name] = value

@@ -64,10 +64,16 @@ class Dream:
         self.totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
         return Step(latent, self.totals.numpy())
 
+    def drawn(self) -> np.ndarray:
+        """The next step's random vector, [D] float32."""
+        return self.random.standard_normal(self.config.noise, np.float32) * np.float32(
+            self.config.temperature
+        )
+
     def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Run the model on the latent at hand and file its keys and values; returns what it made."""
         cos, sin = rotary(torch.tensor(self.number), self.config.head_width)
-        noise = self.random.standard_normal(self.config.noise, np.float32)
+        noise = self.drawn()
         made, told, entries = self.run(
             [
                 self.latent[None],

@@ -30,7 +30,7 @@ class StaticDream(Dream):
             self.world.place(self.slot, self.latent, self.previous, self.told)
         row = Controls(
             buttons=np.asarray(buttons, np.float32)[None],
-            noise=self.random.standard_normal(self.config.noise, np.float32)[None],
+            noise=self.drawn()[None],
             strides=np.array([stride], np.float32),
             active=np.ones(1, np.float32),
         )
