@@ -36,6 +36,8 @@ from engine.without import VARIABLE
 from games import GAMES, TRAIN_SEEDS
 
 MOST_LOSS_DB = 0.3
+MOST_SPARED = 3
+"""Convolutions that may stay in floating point, should int8 cost more than that."""
 STRIDE = 4
 _DREAMED_STEPS = 60
 _TRIED_LATENTS, _JUDGED_LATENTS = 56, 14
@@ -127,15 +129,32 @@ class Verdict:
         return self.float_db - self.int8_db < MOST_LOSS_DB
 
 
-def judge(trial: DecoderTrial, ranges: Ranges, game: str, seeds: range) -> Verdict:
-    """On the held-out `seeds`, against the simulator's own pictures."""
-    encoder = trial.backend.encoder()
-    wide, narrow = trial.compiled({}), trial.compiled(ranges)
-    found: dict[str, list[torch.Tensor]] = {"wide": [], "narrow": []}
+def spared(trial: DecoderTrial, ranges: Ranges) -> Ranges:
+    """Without the ranges of the convolution that is best left in floating point."""
+    fewer = [{name: ends for name, ends in ranges.items() if name != left} for left in ranges]
+    return min(fewer, key=trial.error)
+
+
+Pair = tuple[np.ndarray, np.ndarray]
+"""uint8 pictures [T, 480, 720, 3] and their latents [T, C, h, w]."""
+
+
+def true_pairs(backend: OpenVinoBackend, game: str, seeds: range) -> list[Pair]:
+    """The simulator's own pictures."""
+    encoder, pairs = backend.encoder(), []
     for seed in seeds:
         clip = play_truth(game, seed, STRIDE, 1, ())
         pictures = np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)])
-        true, latents = from_bytes(torch.from_numpy(pictures)), encoder.encode(pictures)
+        pairs.append((pictures, encoder.encode(pictures)))
+    return pairs
+
+
+def judge(trial: DecoderTrial, ranges: Ranges, pairs: list[Pair]) -> Verdict:
+    """Against the simulator's own pictures."""
+    wide, narrow = trial.compiled({}), trial.compiled(ranges)
+    found: dict[str, list[torch.Tensor]] = {"wide": [], "narrow": []}
+    for pictures, latents in pairs:
+        true = from_bytes(torch.from_numpy(pictures))
         for name, decoder in (("wide", wide), ("narrow", narrow)):
             made = np.stack([decoder.decode(z) for z in latents])
             found[name].append(measures.psnr(from_bytes(torch.from_numpy(made)), true))
@@ -154,9 +173,15 @@ def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> di
     tried = latents[:: max(1, len(latents) // _TRIED_LATENTS)]
     trial = DecoderTrial(decoder, backend, tried[:: max(1, len(tried) // _JUDGED_LATENTS)])
     ranges, error = search(trial, candidates(decoder, tried))
-    verdict = judge(trial, ranges, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
+    pairs = true_pairs(backend, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
+    verdict, whole = judge(trial, ranges, pairs), set(ranges)
+    while not verdict.good and len(whole) - len(ranges) < MOST_SPARED:
+        ranges = spared(trial, ranges)
+        verdict, error = judge(trial, ranges, pairs), trial.error(ranges)
+        print(f"without {', '.join(sorted(whole - set(ranges)))}: {verdict}", file=sys.stderr, flush=True)
     facts = {
         "error_levels2": round(error, 3),
+        "in_float": sorted(whole - set(ranges)),
         "psnr_db": {"float": round(verdict.float_db, 3), "int8": round(verdict.int8_db, 3)},
         "decode_ms": {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)},
     }
