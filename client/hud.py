@@ -16,7 +16,7 @@ class Hud:
 
     def __init__(self, typeface: Typeface, backend: str) -> None:
         self._type = typeface
-        self._backend = backend
+        self._backend = backend.removeprefix("openvino-").replace("-", " ")  # the cell is narrow
         self._live: Live | None = None
         self._refreshed_s = float("-inf")
 
