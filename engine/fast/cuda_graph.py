@@ -42,14 +42,14 @@ def captured(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
     """Warmed up on a stream of its own, as capture demands."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.inference_mode():
+    with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # thread_local: another thread (NCCL's watchdog, a receiver) may use the device meanwhile.
     recording = torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local")
-    with torch.inference_mode(), recording:
+    with recording:
         work()
     return graph
 
@@ -92,7 +92,8 @@ class GraphWorld(StaticWorld):
     ) -> None:
         super().__init__(model, worlds, dtype, split)
         self._staging = Staging(self.controls)
-        self.replay = Replay(torch.compile(self.advance) if compiled else self.advance, capture)
+        quick = torch.compile(self.body, dynamic=False) if compiled else None
+        self.replay = Replay(torch.no_grad()(quick) if quick else self.advance, capture)
         self.number.zero_()  # warm-up steps were nobody's
         self.bias.fill_(EMPTY)
 
