@@ -149,7 +149,7 @@ def test_what_takes_too_long_to_build_or_fails_is_named_and_the_rest_stays():
     built = {"slow": forever, "wrong": wrong, "fine": lambda: lambda: None}
     left_out = build_slow(works, built, 0.05)
     assert list(works) == ["plain", "fine"]
-    assert left_out == {"slow": "not built within 0 s", "wrong": "failed: no compiler"}
+    assert left_out == {"slow": "not built within 0 s", "wrong": "failed: RuntimeError: no compiler"}
 
 
 def test_counted_bytes_are_read_from_behind_the_profilers_own_words():

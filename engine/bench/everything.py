@@ -59,7 +59,10 @@ def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     few = "--runs 2" if small else ""
     for game in (racing, wide, platformer):
         yield Job("one", "engine", f"--game {game} {few}")
-    yield Job("one", "world", f"--game {racing} {few}")
+    for game in (racing, wide, platformer):
+        yield Job("one", "engine", f"--game {game} --fused {few}")
+    yield Job("one", "world", f"--game {racing} --fused {few}")
+    yield Job("one", "world", f"--game {racing} --fused --worlds 16 {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
     yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")

@@ -1,5 +1,5 @@
-"""Ways that torch.compile may take minutes to build: within a time, quietly, and named where they fail, so
-that what was measured beside them comes either way."""
+"""Ways that take a compiler minutes to build: within a time, quietly, and named where they fail, so that what
+was measured beside them comes either way."""
 
 import signal
 import threading
@@ -28,8 +28,10 @@ def build_slow(
                 work()
         except TimeUp:
             left_out[name] = f"not built within {seconds:.0f} s"
-        except RuntimeError as error:  # the compiler's errors are such
-            left_out[name] = f"failed: {str(error).strip().partition(chr(10))[0][:200]}"
+        except Exception as error:  # compilers fail in words of their own
+            left_out[name] = (
+                f"failed: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"
+            )
         else:
             works[name] = work
     return left_out

@@ -28,22 +28,33 @@ def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes")
-    parser.add_argument("--compile-seconds", type=float, default=100.0, help="for it at most")
+    parser.add_argument(
+        "--fused", action="store_true", help="our own kernels too (engine/fast/fused_world.py)"
+    )
+    parser.add_argument("--compile-seconds", type=float, default=100.0, help="for each of the two at most")
     options = parser.parse_args()
-    seconds = options.compile_seconds if options.compiled else 0.0
-    result = measure(options.game, options.device, options.worlds, options.runs, seconds)
+    slow = frozenset(name for name in ("fused", "compiled") if getattr(options, name))
+    seconds = options.compile_seconds
+    result = measure(options.game, options.device, options.worlds, options.runs, slow, seconds)
     say(result, table, options.json)
 
 
-def measure(game: str, device: str, worlds: int, runs: int, compile_seconds: float = 0.0) -> dict[str, Any]:
-    """compile_seconds: for torch.compile at most; 0 leaves it out."""
+def measure(
+    game: str,
+    device: str,
+    worlds: int,
+    runs: int,
+    slow: frozenset[str] = frozenset(),
+    compile_seconds: float = 100.0,
+) -> dict[str, Any]:
+    """slow: with what has to be built, "fused" by our own kernels and "compiled" by torch.compile."""
     config = preset(game).world
     torch.manual_seed(0)
     model = WorldModel(config).to(device).eval().requires_grad_(False)
     dtype = dtype_on(device)
     ceilings = Ceilings.of(device, dtype)
     works = ways(model, worlds, dtype)
-    left_out = build_slow(works, compiled(model, worlds, dtype), compile_seconds) if compile_seconds else {}
+    left_out = build_slow(works, slow_ways(model, worlds, dtype, slow), compile_seconds)
     timings = timed(works, device, runs)
     macs, read = step_macs(config), bytes_read(config, worlds, dtype)
     first = next(iter(timings.values())).median_ms
@@ -84,14 +95,19 @@ def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callab
     return works
 
 
-def compiled(
-    model: WorldModel, worlds: int, dtype: torch.dtype
+def slow_ways(
+    model: WorldModel, worlds: int, dtype: torch.dtype, slow: frozenset[str]
 ) -> dict[str, Callable[[], Callable[[], object]]]:
-    """What takes minutes to build."""
+    """By name, what builds them; only on a GPU."""
     if model.position.device.type != "cuda":
         return {}
-    name = "torch.compile + graph"
-    return {name: lambda: stepping(GraphWorld(model, worlds, dtype, compiled=True))}
+
+    builders: dict[str, Callable[[], Callable[[], object]]] = {}
+    if "fused" in slow:
+        builders["fused + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, fused=True))
+    if "compiled" in slow:
+        builders["torch.compile + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, compiled=True))
+    return builders
 
 
 def readable(model: WorldModel, dtype: torch.dtype) -> Callable[[], None]:

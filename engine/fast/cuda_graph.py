@@ -79,7 +79,7 @@ class Staging:
 
 class GraphWorld(StaticWorld):
     """A StaticWorld whose step is one graph. compiled: torch.compile fuses the small kernels first (minutes,
-    needs a compiler: for servers and benchmarks)."""
+    needs a compiler: for servers and benchmarks). fused: our own kernels, of a world that is on one rank."""
 
     def __init__(
         self,
@@ -89,11 +89,18 @@ class GraphWorld(StaticWorld):
         split: TokenSplit | None = None,
         capture: bool = True,
         compiled: bool = False,
+        fused: bool = False,
     ) -> None:
         super().__init__(model, worlds, dtype, split)
         self._staging = Staging(self.controls)
-        quick = torch.compile(self.body, dynamic=False) if compiled else None
-        self.replay = Replay(torch.no_grad()(quick) if quick else self.advance, capture)
+        work: Callable[[], None] = self.advance
+        if fused:
+            from engine.fast.fused_world import FusedStep
+
+            work = torch.no_grad()(FusedStep(self))
+        elif compiled:
+            work = torch.no_grad()(torch.compile(self.body, dynamic=False))
+        self.replay = Replay(work, capture)
         self.number.zero_()  # warm-up steps were nobody's
         self.bias.fill_(EMPTY)
 
