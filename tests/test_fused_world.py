@@ -130,10 +130,10 @@ def test_kernels_compile_for_hopper_without_one(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("worlds", [1, 24])
 def test_captured_fused_step_stays_near_and_repeats_itself(worlds):
-    model = model_of(replace(tiny_config().world, width=320, heads=8, channels=128))
+    model = model_of(replace(tiny_config().world, width=320, heads=8, channels=128, registers=8))
     plain = stepped(GraphWorld(model, worlds, torch.float32), 8)
     world = GraphWorld(model, worlds, fused=True)
     first, again = stepped(world, 8), stepped(world, 8)
     for expected, made, same in zip(plain, first, again):
-        assert np.sqrt(np.mean((made[0] - expected[0]) ** 2)) < 0.1
+        assert np.sqrt(np.mean((made[0] - expected[0]) ** 2)) < 0.04
         assert np.array_equal(made[0], same[0]) and np.array_equal(made[1], same[1])

@@ -74,7 +74,8 @@ def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     if not small:
         for game in (racing, platformer):
             yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
-    yield Job("slow", "world", f"--game {racing} --compiled {few}", 150)
+    yield Job("slow", "world", f"--game {racing} --fused --compiled {few}", 150)
+    yield Job("slow", "world", f"--game {racing} --fused --tuned {few}", 150)
     yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
     yield Job("slow", "engine", f"--game {racing} --compiled {few}", 120)
     for game, size in ((racing, 1), (wide, batch)):

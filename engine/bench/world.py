@@ -31,9 +31,10 @@ def main() -> None:
     parser.add_argument(
         "--fused", action="store_true", help="our own kernels too (engine/fast/fused_world.py)"
     )
-    parser.add_argument("--compile-seconds", type=float, default=100.0, help="for each of the two at most")
+    parser.add_argument("--tuned", action="store_true", help="every tile of those kernels too: minutes")
+    parser.add_argument("--compile-seconds", type=float, default=100.0, help="for each of these at most")
     options = parser.parse_args()
-    slow = frozenset(name for name in ("fused", "compiled") if getattr(options, name))
+    slow = frozenset(name for name in ("fused", "tuned", "compiled") if getattr(options, name))
     seconds = options.compile_seconds
     result = measure(options.game, options.device, options.worlds, options.runs, slow, seconds)
     say(result, table, options.json)
@@ -47,7 +48,8 @@ def measure(
     slow: frozenset[str] = frozenset(),
     compile_seconds: float = 100.0,
 ) -> dict[str, Any]:
-    """slow: with what has to be built, "fused" by our own kernels and "compiled" by torch.compile."""
+    """slow: with what has to be built, "fused" by our own kernels, "tuned" by their best tiles,
+    "compiled" by torch.compile."""
     config = preset(game).world
     torch.manual_seed(0)
     model = WorldModel(config).to(device).eval().requires_grad_(False)
@@ -70,6 +72,7 @@ def measure(
         "gflop_per_step": round(2 * macs / 1e9, 3),
         "mib_read": round(read / 2**20, 2),
         "left_out": left_out,
+        "tiles": tiles() if "tuned" in slow and device == "cuda" else {},
         "ways": {
             name: figures(timing)
             | ceilings.judge(timing.median_ms, 2 * macs * worlds, read)
@@ -105,9 +108,20 @@ def slow_ways(
     builders: dict[str, Callable[[], Callable[[], object]]] = {}
     if "fused" in slow:
         builders["fused + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, fused=True))
+    if "tuned" in slow:
+        how = {"fused": True, "tuned": True}
+        builders["fused, tuned + graph"] = lambda: stepping(
+            GraphWorld(model, worlds, dtype, None, True, **how)
+        )
     if "compiled" in slow:
         builders["torch.compile + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, compiled=True))
     return builders
+
+
+def tiles() -> dict[str, str]:
+    from engine.fast.fused_world import tuned_tiles
+
+    return tuned_tiles()
 
 
 def readable(model: WorldModel, dtype: torch.dtype) -> Callable[[], None]:

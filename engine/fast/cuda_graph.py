@@ -79,7 +79,8 @@ class Staging:
 
 class GraphWorld(StaticWorld):
     """A StaticWorld whose step is one graph. compiled: torch.compile fuses the small kernels first (minutes,
-    needs a compiler: for servers and benchmarks). fused: our own kernels, of a world that is on one rank."""
+    needs a compiler: for servers and benchmarks). fused: our own kernels, of a world that is on one
+    rank; tuned: of them the best tiles."""
 
     def __init__(
         self,
@@ -90,6 +91,7 @@ class GraphWorld(StaticWorld):
         capture: bool = True,
         compiled: bool = False,
         fused: bool = False,
+        tuned: bool = False,
     ) -> None:
         super().__init__(model, worlds, dtype, split)
         self._staging = Staging(self.controls)
@@ -97,7 +99,7 @@ class GraphWorld(StaticWorld):
         if fused:
             from engine.fast.fused_world import FusedStep
 
-            work = torch.no_grad()(FusedStep(self))
+            work = torch.no_grad()(FusedStep(self, tuned))
         elif compiled:
             work = torch.no_grad()(torch.compile(self.body, dynamic=False))
         self.replay = Replay(work, capture)

@@ -1,6 +1,6 @@
 """A whole step of a StaticWorld by the kernels of engine/fast/world_kernels.py.
 
-The way of a step, 13.7 M parameters, 9 layers of which 3 look back, some 75 kernels for eager's 350:
+The way of a step, 13.7 M parameters, 9 layers of which 3 look back, some 70 kernels for eager's 375:
     begin                     conditions, rotary angles, the ring's slot
     project x 3               conditions -> shared modulation; all layers' modulation is one sum
     conv, sum, project x 2    latents, buttons and telemetry -> tokens (the convolution is PyTorch's)
@@ -9,7 +9,8 @@ The way of a step, 13.7 M parameters, 9 layers of which 3 look back, some 75 ker
                               project (norm, modulation, GELU) | project (gate, residual)
     heads                     project (norm) | file (sphere, active worlds, telemetry, number)
 
-Residuals are added in place: no two programs write one place, so the same step gives the same bytes."""
+Residuals are added in place: no two programs write one place, so the same step gives the same bytes. What may
+come next stands in engine/bench/STEP.md."""
 
 import math
 from typing import Any
@@ -24,6 +25,20 @@ from engine.fast.packed_weights import Affine, LayerWeights, TimeWeights
 from engine.fast.static_world import StaticWorld
 
 _PROCESSORS = 132  # of an H200
+# What `tuned` tries: BM, BN, BK, warps, stages.
+_CONFIGS = [
+    triton.Config({"BM": bm, "BN": bn, "BK": bk}, num_warps=warps, num_stages=stages)
+    for bm, bn, bk, warps, stages in (
+        (16, 16, 64, 1, 5), (16, 16, 128, 2, 4), (16, 32, 64, 2, 5), (16, 32, 128, 4, 4), (16, 64, 64, 4, 4),
+        (32, 16, 64, 2, 5), (32, 32, 64, 4, 5), (32, 32, 128, 4, 3), (32, 64, 64, 4, 4), (64, 32, 64, 4, 4),
+        (64, 64, 64, 4, 3), (64, 128, 64, 4, 2), (128, 128, 64, 8, 2),
+    )
+]  # fmt: skip
+_tuned = triton.autotune(
+    _CONFIGS,
+    key=["rows", "K", "N", "NORM", "SHIFT", "SILU", "BIAS", "GELU", "RESIDUAL", "GATE"],
+    restore_value=["out_pointer"],  # a kernel that adds to it runs many times over
+)(triton.heuristics({"ALONE": lambda given: given["tokens"] % given["BM"] == 0})(kernels.project))
 _TILES = ((128, 128), (128, 64), (64, 64), (32, 64), (32, 32), (16, 32))
 
 
@@ -31,9 +46,10 @@ class FusedStep:
     """`body` of `world`, all of whose tokens are here. What its kernels write stays where it is from step to
     step."""
 
-    def __init__(self, world: StaticWorld) -> None:
+    def __init__(self, world: StaticWorld, tuned: bool = False) -> None:
+        """tuned: try all tiles at the first call, a minute or more."""
         assert world.split.ranks == 1, "a world over ranks is not fused"
-        self.world, config = world, world.config
+        self.world, self.tuned, config = world, tuned, world.config
         self.tokens, worlds, device = config.tokens, world.slots, world.device
 
         def empty(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -148,18 +164,39 @@ class FusedStep:
         """x [rows, K], weight [N, K] -> out [rows, N]; how: see kernels.project."""
         (rows, k), n = x.shape, len(weight)
         assert x.stride(1) == out.stride(1) == 1 and weight.is_contiguous()
-        bm, bn, bk, warps, stages = chosen_tile(rows, n, k, weight.dtype)
-        constants = {"NORM": False, "SHIFT": -1, "SILU": False, "GELU": False, "RESIDUAL": False, "GATE": -1}
-        kernels.project[(triton.cdiv(rows, bm), triton.cdiv(n, bn))](
+        inputs = (
             x, weight, weight if bias is None else bias, self.shared if modulation is None else modulation,
-            out, rows, self.tokens, x.stride(0), out.stride(0), K=k, N=n, WIDTH=self.world.config.width,
-            BIAS=bias is not None, ALONE=self.tokens % bm == 0, PRECISION="ieee", BM=bm, BN=bn, BK=bk,
-            num_warps=warps, num_stages=stages, **(constants | how),
+            out, rows, self.tokens, x.stride(0), out.stride(0),
+        )  # fmt: skip
+        constants: dict[str, Any] = {
+            "NORM": False,
+            "SHIFT": -1,
+            "SILU": False,
+            "GELU": False,
+            "RESIDUAL": False,
+            "GATE": -1,
+        }
+        constants |= {"K": k, "N": n, "WIDTH": self.world.config.width, "BIAS": bias is not None}
+        constants |= {"PRECISION": "ieee"} | how
+        if self.tuned:
+            _tuned[lambda tile: (triton.cdiv(rows, tile["BM"]), triton.cdiv(n, tile["BN"]))](
+                *inputs, **constants
+            )
+            return
+        bm, bn, bk, warps, stages = chosen_tile(rows, n, k, weight.dtype)
+        kernels.project[(triton.cdiv(rows, bm), triton.cdiv(n, bn))](
+            *inputs, **constants, ALONE=self.tokens % bm == 0, BM=bm, BN=bn, BK=bk,
+            num_warps=warps, num_stages=stages,
         )  # fmt: skip
 
     @staticmethod
     def _rows(x: Tensor) -> Tensor:
         return x.flatten(0, 1)
+
+
+def tuned_tiles() -> dict[str, str]:
+    """What tuning found: rows, K, N and how -> the best tile."""
+    return {" ".join(map(str, key)): str(best) for key, best in _tuned.cache.items()}
 
 
 def chosen_tile(rows: int, n: int, k: int, kind: torch.dtype) -> tuple[int, int, int, int, int]:

@@ -1,6 +1,6 @@
 """Triton kernels of the world model's step: what stands before and after a matrix product is done inside it.
 
-A step of one world is bound by how many kernels follow each other, not by arithmetic: some 350 in eager
+A step of one world is bound by how many kernels follow each other, not by arithmetic: some 375 in eager
 PyTorch, 2 to 3 us each. See engine/fast/fused_world.py for the order in which these run, and what is left.
 With TRITON_INTERPRET=1 in the environment before the first import they run on the CPU: the tests do that."""
 
