@@ -39,6 +39,8 @@ def main() -> None:
     parser.add_argument("--fused", action="store_true", help="the step by our own kernels")
     parser.add_argument("--tuned", action="store_true", help="try all tiles of the fused decoder first")
     options = parser.parse_args()
+    if options.fused and options.device != "cuda":
+        parser.error("--fused needs a GPU: add --device cuda")
     how = {name: getattr(options, name) for name in ("compiled", "fused", "tuned")}
     made = built(options.game, options.device, options.worlds, **how)
     result = measure(options.game, options.device, options.runs, *made)

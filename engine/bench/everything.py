@@ -137,7 +137,8 @@ def why_not(job: Job, device: str, left_s: float) -> str:
         return "no time left"
     if device == "cuda" and len(machine.gpus()) < job.gpus:
         return f"needs {job.gpus} GPUs"
-    if job.bench == "hbm" and device != "cuda":
+    kernels = job.bench == "hbm" or (job.bench == "engine" and "--fused" in job.arguments)
+    if kernels and device != "cuda":
         return "needs a GPU"
     if job.bench == "roundtrip" and not (find_spec("zmq") and find_spec("msgspec")):
         return "needs pyzmq and msgspec"
