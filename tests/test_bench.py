@@ -11,6 +11,7 @@ from engine.bench import decoder, engine, everything, hbm, profile, roundtrip, s
 from engine.bench.presets import NAMES, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.roofline import Ceilings
+from engine.bench.slow import build_slow
 from engine.fast.bands import Rows, band_macs
 from engine.fast.device_link import DeviceReceiver, DeviceSender
 from engine.layout import make_plan
@@ -136,6 +137,21 @@ def test_ceilings_name_what_binds():
     assert ceilings.judge(1.0, flop=1e9, moved=1e6)["bound"] == "launch"
 
 
+def test_what_takes_too_long_to_build_or_fails_is_named_and_the_rest_stays():
+    def forever():
+        while True:
+            pass
+
+    def wrong():
+        raise RuntimeError("no compiler\nand more")
+
+    works = {"plain": lambda: None}
+    built = {"slow": forever, "wrong": wrong, "fine": lambda: lambda: None}
+    left_out = build_slow(works, built, 0.05)
+    assert list(works) == ["plain", "fine"]
+    assert left_out == {"slow": "not built within 0 s", "wrong": "failed: RuntimeError: no compiler"}
+
+
 def test_counted_bytes_are_read_from_behind_the_profilers_own_words():
     text = (
         '==PROF== Connected\n"ID","Metric Name","Metric Unit","Metric Value"\n'
@@ -154,21 +170,38 @@ def test_roundtrip_measures_real_processes(monkeypatch, capsys):
 
 
 def test_everything_runs_small_and_names_what_it_leaves_out(monkeypatch, tmp_path):
-    options = ["--device", "cpu", "--small", "--only", "decoder,two", "--out", str(tmp_path)]
+    options = ["--device", "cpu", "--small", "--only", "decoder,profile,two", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["everything", *options])
     assert everything.main() == 0
     said = (tmp_path / "everything.log").read_text()
     assert "hbm" in said and "left out: needs a GPU" in said
     results = [one["result"] for one in json.loads((tmp_path / "two.json").read_text())]
-    assert [one.get("bench", "profile") for one in results] == ["profile", "split", "split"]
-    assert read_profile(tmp_path / "profile-small.json").measured
+    assert [one["bench"] for one in results] == ["split", "split"]
+    assert "predicted_frames_per_s" in results[0]["two"]
+    assert read_profile(tmp_path / "profiles" / "small.json").measured
+
+
+def test_a_benchmark_that_fails_or_hangs_takes_no_other_along(monkeypatch, tmp_path, capsys):
+    some = [
+        everything.Job("one", "nothing", "", 20),
+        everything.Job("two", "decoder", "--game small", 0.01),
+        everything.Job("many", "decoder", "--game small --runs 1", 60),
+    ]
+    monkeypatch.setattr(everything, "jobs", lambda *_: iter(some))
+    monkeypatch.setattr(sys, "argv", ["everything", "--device", "cpu", "--out", str(tmp_path)])
+    assert everything.main() == 1
+    said = (tmp_path / "everything.log").read_text()
+    assert "No module named engine.bench.nothing" in said and "its time was up" in said
+    assert ".. many: decoder" in capsys.readouterr().out
+    assert json.loads((tmp_path / "many.json").read_text())[0]["result"]["bench"] == "decoder"
+    assert not (tmp_path / "one.json").exists() and not (tmp_path / "two.json").exists()
 
 
 def test_benchmarks_of_a_bare_gpu_machine_need_no_sockets():
-    """Such a machine has torch and triton, not pyzmq or msgspec."""
-    modules = "world, decoder, engine, profile, split, scaling, hbm, everything"
+    """Such a machine has torch and triton, little else."""
+    modules = "world, decoder, engine, profile, split, scaling, hbm, slow, everything"
     code = (
-        "import sys; sys.modules['zmq'] = sys.modules['msgspec'] = None\n"
+        "import sys; sys.modules |= dict.fromkeys(('zmq', 'msgspec', 'pygame', 'openvino', 'av'))\n"
         f"from engine.bench import {modules}\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,6 +1,8 @@
 """engine/fast/static_world and cuda_graph against the readable model: uncaptured on the CPU, captured where
 there is CUDA (marked gpu)."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,14 @@ def test_static_ring_gives_the_dream_past_its_rollover():
         made, told = dreamed(quick)
         np.testing.assert_allclose(made, latents, atol=2e-5)
         np.testing.assert_allclose(told, telemetry, atol=1e-3, rtol=1e-4)
+
+
+def test_compiled_step_gives_the_dream_past_its_rollover(monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # all but the codegen
+    model = tiny_world()
+    latents, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
+    quick = StaticDream("racing", GraphWorld(model, dtype=torch.float32, capture=False, compiled=True))
+    np.testing.assert_allclose(dreamed(quick)[0], latents, atol=2e-5)
 
 
 def test_worlds_keep_their_own_numbers_and_a_waiting_one_keeps_its_state():

@@ -36,11 +36,15 @@ def main() -> None:
     parser = parser_for(__doc__, runs=20)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="torch.compile the step before its capture")
+    parser.add_argument("--fused", action="store_true", help="the step by our own kernels")
     parser.add_argument("--tuned", action="store_true", help="try all tiles of the fused decoder first")
     options = parser.parse_args()
-    made = built(options.game, options.device, options.worlds, options.compiled, options.tuned)
+    if options.fused and options.device != "cuda":
+        parser.error("--fused needs a GPU: add --device cuda")
+    how = {name: getattr(options, name) for name in ("compiled", "fused", "tuned")}
+    made = built(options.game, options.device, options.worlds, **how)
     result = measure(options.game, options.device, options.runs, *made)
-    say(result | {"compiled": options.compiled, "tuned": options.tuned}, table, options.json)
+    say(result | how, table, options.json)
 
 
 def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.ndarray) -> dict[str, Any]:
@@ -93,19 +97,22 @@ def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.
 
 
 def built(
-    game: str, device: str, worlds: int, compiled: bool = False, tuned: bool = False
+    game: str, device: str, worlds: int, compiled: bool = False, fused: bool = False, tuned: bool = False
 ) -> tuple[Pipeline, np.ndarray]:
     """A pipeline of two lanes, and controls for its steps."""
     config = preset(game)
-    world = world_for(config, device, worlds, compiled)
+    world = world_for(config, device, worlds, compiled, fused)
     pipeline = Pipeline(world, lanes_for(config, device, worlds, tuned))
     return pipeline, np.ones(world.controls.shape, np.float32)
 
 
-def world_for(config: GameConfig, device: str, worlds: int, compiled: bool = False) -> GraphWorld:
+def world_for(
+    config: GameConfig, device: str, worlds: int, compiled: bool = False, fused: bool = False
+) -> GraphWorld:
     torch.manual_seed(0)
     model = WorldModel(config.world).to(device).eval().requires_grad_(False)
-    return GraphWorld(model, worlds, dtype_on(device), capture=device == "cuda", compiled=compiled)
+    capture = device == "cuda"
+    return GraphWorld(model, worlds, dtype_on(device), capture=capture, compiled=compiled, fused=fused)
 
 
 def lanes_for(config: GameConfig, device: str, worlds: int, tuned: bool = False) -> list[GraphDecoder]:

@@ -1,23 +1,28 @@
 """All benchmarks of a GPU machine, one after another within a time: JSON files in a folder.
 
     python -m engine.bench.everything --device cuda --out DIR [--seconds 300] [--only one,many]
+        [--profiles assets/profiles]
 
     one      one world, unpaced: steps, decodes and both, of both games and of the wide decoder
     many     worlds at once, 1 to 256, and context
     decoder  the fused decoder against eager PyTorch, and the bytes that both move
-    two      world and decoder on two GPUs, a world over two, and the profiles that the planner reads
+    profile  the profiles that the planner reads, of worlds on one rank and on two, to --profiles
+    two      world and decoder on two GPUs, beside what the planner predicts from those profiles
     paced    play in real time: from a key to its picture (needs pyzmq and msgspec)
     slow     what takes minutes to compile: torch.compile, every tile of the fused decoder
 
 Each group's results go to DIR/<group>.json as they come; what ran, and what it printed when it failed, to
-DIR/everything.log. A benchmark that has no time left, or that this machine cannot run, is named there."""
+DIR/everything.log. Each benchmark is a process of its own with a time of its own: one that fails or hangs
+takes no other along. A benchmark that has no time left, or that this machine cannot run, is named there."""
 
 import argparse
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +32,7 @@ from typing import Any
 
 from engine import machine
 
-GROUPS = ("one", "many", "decoder", "two", "paced", "slow")
+GROUPS = ("one", "many", "decoder", "profile", "two", "paced", "slow")
 _LEAST_S = 5.0  # not worth beginning with less
 
 
@@ -46,45 +51,58 @@ class Job:
         return f"{self.bench} {self.arguments}"
 
 
-def jobs(out: Path, small: bool) -> Iterator[Job]:
-    """In order of what is wanted most. small: tiny sizes instead, to see that everything runs."""
+def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
+    """In order of what is wanted most. small: tiny sizes instead, to see that everything runs; ranks: numbers
+    of world ranks to profile, "1" or "1,2"."""
     racing, platformer, wide = ("small",) * 3 if small else ("racing", "platformer", "wide-decoder")
     big, many, batch = ("small", "1,2", 2) if small else ("wide-world", "1,2,4,8,16,32,64,128,256", 64)
     few = "--runs 2" if small else ""
     for game in (racing, wide, platformer):
         yield Job("one", "engine", f"--game {game} {few}")
-    yield Job("one", "world", f"--game {racing} {few}")
+    for game in (racing, wide, platformer):
+        yield Job("one", "engine", f"--game {game} --fused {few}")
+    yield Job("one", "world", f"--game {racing} --fused {few}")
+    yield Job("one", "world", f"--game {racing} --fused --worlds 16 {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
     yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")
     yield Job("decoder", "hbm", f"--game {wide} --batch {batch} --ways eager,fused")
     yield Job("many", "scaling", f"--game {racing} --worlds {many} --seconds 40 {few}")
     yield Job("many", "scaling", f"--game {wide} --worlds {many} --seconds 40 --context 16 {few}", 75)
-    yield from _on_two(out, racing, wide, big, few)
+    yield from _profiles(profiles, (racing, platformer, wide), big, ranks, few)
+    yield from _on_two(profiles, (racing, wide), few)
     if not small:
         for game in (racing, platformer):
             yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
+    yield Job("slow", "world", f"--game {racing} --fused --compiled {few}", 150)
+    yield Job("slow", "world", f"--game {racing} --fused --tuned {few}", 150)
     yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
     yield Job("slow", "engine", f"--game {racing} --compiled {few}", 120)
-    yield Job("slow", "decoder", f"--game {wide} --batch {batch} --tuned {few}", 240)
-    yield Job("slow", "decoder", f"--game {wide} --batch {batch} --compiled {few}", 240)
+    for game, size in ((racing, 1), (wide, batch)):
+        for way in ("tuned", "compiled"):
+            yield Job("slow", "decoder", f"--game {game} --batch {size} --{way} {few}", 150)
 
 
-def _on_two(out: Path, racing: str, wide: str, big: str, few: str) -> Iterator[Job]:
-    """The profiles first: the planner's predictions are compared with what is then measured."""
-    sizes = {big: "--worlds 1,4 --batches 1,4"}
-    sizes |= dict.fromkeys((racing, wide), "--worlds 1,8 --batches 1,8 --bands 1,2")
+def _profiles(folder: Path, games: tuple[str, ...], big: str, ranks: str, few: str) -> Iterator[Job]:
+    """Before what is compared with the planner's predictions."""
+    sizes = dict.fromkeys(games, "--worlds 1,8 --batches 1,8 --bands 1,2")
+    sizes.setdefault(big, "--worlds 1,4 --batches 1,4")
+    gpus = max(map(int, ranks.split(",")))
     for game, size in sizes.items():
-        path = profile_path(out, game)
-        yield Job("two", "profile", f"--preset {game} --ranks 1,2 {size} --out {path} {few}", 120, 2)
-    for game in dict.fromkeys((racing, wide)):
+        arguments = f"--preset {game} --ranks {ranks} {size} --out {profile_path(folder, game)} {few}"
+        yield Job("profile", "profile", arguments, 120, gpus)
+
+
+def _on_two(folder: Path, games: tuple[str, ...], few: str) -> Iterator[Job]:
+    for game in dict.fromkeys(games):
+        path = profile_path(folder, game)
+        predicted = f"--profile {path}" if path.exists() else ""  # of a profile job before, or of another day
         for worlds in (1, 8):
-            arguments = f"--game {game} --worlds {worlds} --profile {profile_path(out, game)}"
-            yield Job("two", "split", f"{arguments} {few}", 60, 2)
+            yield Job("two", "split", f"--game {game} --worlds {worlds} {predicted} {few}", 60, 2)
 
 
-def profile_path(out: Path, game: str) -> Path:
-    return out / f"profile-{game}.json"
+def profile_path(folder: Path, game: str) -> Path:
+    return folder / f"{game}.json"
 
 
 def main() -> int:
@@ -96,14 +114,18 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300.0, help="for all of them")
     parser.add_argument("--only", default=",".join(GROUPS), help="groups, of those above")
+    parser.add_argument("--profiles", type=Path, help="a folder for the profiles; DIR/profiles otherwise")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that everything runs")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
+    profiles = options.profiles or options.out / "profiles"
+    for folder in (options.out, profiles):
+        folder.mkdir(parents=True, exist_ok=True)
     wanted, until_s = options.only.split(","), time.monotonic() + options.seconds
     if unknown := set(wanted) - set(GROUPS):
         parser.error(f"unknown groups {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
     log = Log(options.out)
-    for job in jobs(options.out, options.small):
+    ranks = "1" if options.device == "cuda" and len(machine.gpus()) < 2 else "1,2"
+    for job in jobs(profiles, options.small, ranks):
         if job.group in wanted:
             why = why_not(job, options.device, until_s - time.monotonic())
             log.skipped(job, why) if why else run(job, options.device, until_s, log)
@@ -115,7 +137,8 @@ def why_not(job: Job, device: str, left_s: float) -> str:
         return "no time left"
     if device == "cuda" and len(machine.gpus()) < job.gpus:
         return f"needs {job.gpus} GPUs"
-    if job.bench == "hbm" and device != "cuda":
+    kernels = job.bench == "hbm" or (job.bench == "engine" and "--fused" in job.arguments)
+    if kernels and device != "cuda":
         return "needs a GPU"
     if job.bench == "roundtrip" and not (find_spec("zmq") and find_spec("msgspec")):
         return "needs pyzmq and msgspec"
@@ -126,14 +149,21 @@ def run(job: Job, device: str, until_s: float, log: "Log") -> None:
     command = [sys.executable, "-m", f"engine.bench.{job.bench}", *job.arguments.split()]
     command += [] if job.bench == "hbm" else ["--device", device]
     begun_s = time.monotonic()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    try:
-        said, _ = process.communicate(timeout=min(job.seconds, until_s - begun_s))
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # a benchmark of ranks has children
-        said = process.communicate()[0] + "\nstopped: its time was up"
+    seconds = min(job.seconds, until_s - begun_s)
+    log.began(job, seconds)
+    # A file, not a pipe: a grandchild that outlives the benchmark would keep a pipe open.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            output.write("\nstopped: its time was up\n")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # a benchmark of ranks has children
+                process.wait()
+        output.seek(0)
+        said = output.read()
     log.ended(job, process.returncode, said, time.monotonic() - begun_s)
 
 
@@ -145,19 +175,20 @@ class Log:
         self._results: dict[str, list[Any]] = {}
         (out / "everything.log").write_text("")
 
+    def began(self, job: Job, seconds: float) -> None:
+        print(f".. {job.group}: {job.name}, {seconds:.0f} s at most", flush=True)
+
     def ended(self, job: Job, code: int, said: str, took_s: float) -> None:
         self._say(f"== {job.group}: {job.name} ({took_s:.0f} s, exit code {code})")
         lines = said.rstrip().splitlines()
-        last = next(
-            (line for line in reversed(lines) if line.startswith("{")), ""
-        )  # libraries warn behind it
-        if code or not last:
+        last, result = result_in(lines)
+        if code or result is None:
             self.failed += 1
             self._say("\n".join(lines[-25:]))
             return
         self._say("\n".join(line for line in lines if line != last))
         results = self._results.setdefault(job.group, [])
-        results.append({"arguments": job.name, "seconds": round(took_s, 1), "result": json.loads(last)})
+        results.append({"arguments": job.name, "seconds": round(took_s, 1), "result": result})
         (self._out / f"{job.group}.json").write_text(json.dumps(results, indent=1) + "\n")
 
     def skipped(self, job: Job, why: str) -> None:
@@ -167,6 +198,15 @@ class Log:
         print(text, flush=True)
         with (self._out / "everything.log").open("a") as log:
             log.write(text + "\n")
+
+
+def result_in(lines: list[str]) -> tuple[str, dict[str, Any] | None]:
+    """The last line that is a JSON object, and that: libraries may warn behind it."""
+    for line in reversed(lines):
+        if line.startswith("{"):
+            with contextlib.suppress(ValueError):
+                return line, json.loads(line)
+    return "", None
 
 
 if __name__ == "__main__":

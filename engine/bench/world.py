@@ -16,6 +16,7 @@ import torch
 from engine.bench.command import dtype_name, dtype_on, figures, parser_for, say
 from engine.bench.presets import label, preset
 from engine.bench.roofline import Ceilings
+from engine.bench.slow import build_slow
 from engine.bench.timing import hardware, timed
 from engine.config import WorldConfig
 from engine.fast.cuda_graph import GraphWorld
@@ -27,18 +28,36 @@ def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes")
+    parser.add_argument(
+        "--fused", action="store_true", help="our own kernels too (engine/fast/fused_world.py)"
+    )
+    parser.add_argument("--tuned", action="store_true", help="every tile of those kernels too: minutes")
+    parser.add_argument("--compile-seconds", type=float, default=100.0, help="for each of these at most")
     options = parser.parse_args()
-    result = measure(options.game, options.device, options.worlds, options.runs, options.compiled)
+    slow = frozenset(name for name in ("fused", "tuned", "compiled") if getattr(options, name))
+    seconds = options.compile_seconds
+    result = measure(options.game, options.device, options.worlds, options.runs, slow, seconds)
     say(result, table, options.json)
 
 
-def measure(game: str, device: str, worlds: int, runs: int, compiled: bool = False) -> dict[str, Any]:
+def measure(
+    game: str,
+    device: str,
+    worlds: int,
+    runs: int,
+    slow: frozenset[str] = frozenset(),
+    compile_seconds: float = 100.0,
+) -> dict[str, Any]:
+    """slow: with what has to be built, "fused" by our own kernels, "tuned" by their best tiles,
+    "compiled" by torch.compile."""
     config = preset(game).world
     torch.manual_seed(0)
     model = WorldModel(config).to(device).eval().requires_grad_(False)
     dtype = dtype_on(device)
     ceilings = Ceilings.of(device, dtype)
-    timings = timed(ways(model, worlds, dtype, compiled), device, runs)
+    works = ways(model, worlds, dtype)
+    left_out = build_slow(works, slow_ways(model, worlds, dtype, slow), compile_seconds)
+    timings = timed(works, device, runs)
     macs, read = step_macs(config), bytes_read(config, worlds, dtype)
     first = next(iter(timings.values())).median_ms
     return {
@@ -52,6 +71,8 @@ def measure(game: str, device: str, worlds: int, runs: int, compiled: bool = Fal
         "parameters": sum(p.numel() for p in model.parameters()),
         "gflop_per_step": round(2 * macs / 1e9, 3),
         "mib_read": round(read / 2**20, 2),
+        "left_out": left_out,
+        "tiles": tiles() if "tuned" in slow and device == "cuda" else {},
         "ways": {
             name: figures(timing)
             | ceilings.judge(timing.median_ms, 2 * macs * worlds, read)
@@ -65,10 +86,8 @@ def measure(game: str, device: str, worlds: int, runs: int, compiled: bool = Fal
     }
 
 
-def ways(
-    model: WorldModel, worlds: int, dtype: torch.dtype, compiled: bool
-) -> dict[str, Callable[[], object]]:
-    """The readable model's one step (of one world, so only there), the static one, captured, compiled."""
+def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """The readable model's one step (of one world, so only there), the static one, captured."""
     device = model.position.device.type
     works: dict[str, Callable[[], object]] = {}
     if worlds == 1:
@@ -76,9 +95,33 @@ def ways(
     works["static"] = stepping(StaticWorld(model, worlds, dtype))
     if device == "cuda":
         works["static + graph"] = stepping(GraphWorld(model, worlds, dtype))
-    if device == "cuda" and compiled:
-        works["torch.compile + graph"] = stepping(GraphWorld(model, worlds, dtype, compiled=True))
     return works
+
+
+def slow_ways(
+    model: WorldModel, worlds: int, dtype: torch.dtype, slow: frozenset[str]
+) -> dict[str, Callable[[], Callable[[], object]]]:
+    """By name, what builds them; only on a GPU."""
+    if model.position.device.type != "cuda":
+        return {}
+
+    builders: dict[str, Callable[[], Callable[[], object]]] = {}
+    if "fused" in slow:
+        builders["fused + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, fused=True))
+    if "tuned" in slow:
+        how = {"fused": True, "tuned": True}
+        builders["fused, tuned + graph"] = lambda: stepping(
+            GraphWorld(model, worlds, dtype, None, True, **how)
+        )
+    if "compiled" in slow:
+        builders["torch.compile + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, compiled=True))
+    return builders
+
+
+def tiles() -> dict[str, str]:
+    from engine.fast.fused_world import tuned_tiles
+
+    return tuned_tiles()
 
 
 def readable(model: WorldModel, dtype: torch.dtype) -> Callable[[], None]:
@@ -132,6 +175,7 @@ def table(result: dict[str, Any]) -> str:
     for name, one in result["ways"].items():
         times = f"{one['median_ms']:9.3f} {one['p99_ms']:9.3f} {one['steps_per_s']:9.1f}"
         lines.append(f"{name:28} {times} {one['times_first']:8.2f} {one['tflop_per_s']:8.2f} {one['bound']}")
+    lines += [f"{name}: {why}" for name, why in result["left_out"].items()]
     return "\n".join(lines)
 
 

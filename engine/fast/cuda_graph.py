@@ -42,14 +42,14 @@ def captured(work: Callable[[], None]) -> torch.cuda.CUDAGraph:
     """Warmed up on a stream of its own, as capture demands."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side), torch.inference_mode():
+    with torch.cuda.stream(side):
         for _ in range(_WARM_UPS):
             work()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     # thread_local: another thread (NCCL's watchdog, a receiver) may use the device meanwhile.
     recording = torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local")
-    with torch.inference_mode(), recording:
+    with recording:
         work()
     return graph
 
@@ -79,7 +79,8 @@ class Staging:
 
 class GraphWorld(StaticWorld):
     """A StaticWorld whose step is one graph. compiled: torch.compile fuses the small kernels first (minutes,
-    needs a compiler: for servers and benchmarks)."""
+    needs a compiler: for servers and benchmarks). fused: our own kernels, of a world that is on one
+    rank; tuned: of them the best tiles."""
 
     def __init__(
         self,
@@ -89,10 +90,19 @@ class GraphWorld(StaticWorld):
         split: TokenSplit | None = None,
         capture: bool = True,
         compiled: bool = False,
+        fused: bool = False,
+        tuned: bool = False,
     ) -> None:
         super().__init__(model, worlds, dtype, split)
         self._staging = Staging(self.controls)
-        self.replay = Replay(torch.compile(self.advance) if compiled else self.advance, capture)
+        work: Callable[[], None] = self.advance
+        if fused:
+            from engine.fast.fused_world import FusedStep
+
+            work = torch.no_grad()(FusedStep(self, tuned))
+        elif compiled:
+            work = torch.no_grad()(torch.compile(self.body, dynamic=False))
+        self.replay = Replay(work, capture)
         self.number.zero_()  # warm-up steps were nobody's
         self.bias.fill_(EMPTY)
 

@@ -115,6 +115,11 @@ class StaticWorld:
     @torch.inference_mode()
     def advance(self) -> None:
         """`controls` and the state -> the next state, in place."""
+        self.body()
+
+    def body(self) -> None:
+        """`advance` for torch.compile, which cannot enter inference mode on the way: its functionalisation
+        loses the buffers that were made outside. Call it under no_grad."""
         x, shared = self._tokens()
         slots = self.number % self.config.context
         self.bias.scatter_(1, slots[:, None], 0.0)
