@@ -14,12 +14,14 @@ import zmq
 
 from engine.protocol import (
     PROTOCOL_VERSION,
+    Beginning,
     Buttons,
     Command,
     Frame,
     Hello,
     Loading,
     Message,
+    TrueStep,
     Welcome,
     pack,
     unpack_to_client,
@@ -27,6 +29,8 @@ from engine.protocol import (
 from engine.team import Team
 
 ROOT = Path(__file__).resolve().parents[1]
+PASSING = Loading | Frame | Welcome | Beginning | TrueStep
+"""What an engine sends without being asked."""
 
 
 class Engine:
@@ -145,13 +149,13 @@ class Player:
         return None
 
     def expect(self, kind: type, timeout_s: float = 30.0):
-        """The next message of `kind`; Loading and Frames before it are skipped."""
+        """The next message of `kind`; those that come of themselves are skipped."""
         until_s = time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
             received = self.receive(left_s)
             if received is not None and isinstance(received[0], kind):
                 return received[0]
-            assert received is None or isinstance(received[0], Loading | Frame | Welcome), received[0]
+            assert received is None or isinstance(received[0], PASSING), received[0]
         raise AssertionError(f"no {kind.__name__} within {timeout_s} s")
 
     def frames(self, seconds: float) -> list[tuple[Frame, bytes]]:
