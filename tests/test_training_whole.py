@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.training.whole import SHARES, run_stage, stage_command
+from engine.training.whole import LAST, SHARES, run_stage, stage_command
 
 
 def test_every_stage_gets_the_files_of_those_before_it():
@@ -31,3 +31,10 @@ def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_pat
         run_stage(["python3", "-c", "print('half way'); raise SystemExit(3)"], log)
     assert failure.value.code == 3
     assert log.read_text() == "half way\n"
+
+
+def test_the_last_stages_need_one_gpu_each_and_probes_have_a_folder_of_their_own():
+    for stage in LAST:
+        command = stage_command("racing", stage, 1.0, Path("out"), None, 2)
+        assert "torch.distributed.run" not in command
+    assert str(Path("out") / "racing") in stage_command("racing", "probes", 1.0, Path("out"), None, 2)
