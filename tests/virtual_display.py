@@ -23,9 +23,11 @@ class VirtualDisplay:
     def __init__(self, directory: Path, width: int = 1280, height: int = 800) -> None:
         self._framebuffer = directory / "Xvfb_screen0"
         reading, writing = os.pipe()
+        # Without -noreset it starts again when its last window closes, and refuses who comes just then.
         self._process = subprocess.Popen(
             [
-                *f"Xvfb -displayfd {writing} -nolisten tcp -screen 0 {width}x{height}x24 -fbdir".split(),
+                *f"Xvfb -noreset -displayfd {writing} -nolisten tcp".split(),
+                *f"-screen 0 {width}x{height}x24 -fbdir".split(),
                 str(directory),
             ],
             pass_fds=(writing,),
