@@ -58,3 +58,11 @@ class GameSpec:
             if field.name == name:
                 return i
         raise KeyError(f"{self.name} has no telemetry field {name!r}")
+
+
+def look_fields(looks: tuple[str, ...]) -> tuple[TelemetryField, ...]:
+    """One flag per look. A dream remembers a second or so of pictures; what it tells itself of its look at
+    every step it remembers for good."""
+    return tuple(
+        TelemetryField(f"look_{look}", "", "flag", 0.0, 1.0, f"the look is {look}") for look in looks
+    )

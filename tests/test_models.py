@@ -2,6 +2,7 @@
 score."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from engine.models.layers import perturb_on_sphere, rotary, to_sphere
 from engine.models.telemetry import TelemetryScale
 from engine.models.weights import WeightsError, load_config, load_part, store
 from engine.models.world_model import Inputs, WorldModel
-from engine.training.world import energy_score
+from engine.training.world import Made, energy_score, with_new_fields
 from games import GAMES
 from tests.tiny import shaken, store_tiny, tiny_config
 
@@ -131,19 +132,46 @@ def test_telemetry_survives_the_way_to_the_models_terms_and_back(game):
     torch.testing.assert_close(back, now, atol=1e-4, rtol=1e-4)
 
 
+def expected_score(samples, futures, weights):
+    """Two samples against each of two futures that are as likely."""
+    scores = [energy_score(samples, truth, weights) for truth in futures]
+    return sum(score.loss for score in scores) / 2
+
+
 def test_energy_score_prefers_two_samples_that_cover_two_futures_to_their_average():
     torch.manual_seed(0)
-    futures = to_sphere(torch.randn(2, 1, 1, 16, 10, 15), 3)
+    latents, told = to_sphere(torch.randn(2, 1, 1, 16, 10, 15), 3), torch.randn(2, 1, 1, 5)
     weights = torch.ones(1, 1, 10, 15)
-    average = futures.mean(0, keepdim=True).expand(2, -1, -1, -1, -1, -1)
+    futures = [Made(z, t) for z, t in zip(latents, told)]
+    average = Made(latents.mean(0), told.mean(0))
+    pairs = [[a, b] for a in futures for b in futures]
+    covering = sum(expected_score(pair, futures, weights) for pair in pairs) / 4
+    assert covering < expected_score([average, average], futures, weights)
 
-    def expected(samples):
-        return sum(energy_score(samples, truth, weights) for truth in futures) / 2
 
-    covering = (
-        expected(futures) + expected(futures[[0, 0]]) + expected(futures[[1, 1]]) + expected(futures[[1, 0]])
-    ) / 4
-    assert covering < expected(average)
+def test_energy_score_prefers_telemetry_that_belongs_to_its_picture():
+    torch.manual_seed(0)
+    latents, told = to_sphere(torch.randn(2, 1, 1, 16, 10, 15), 3), torch.randn(2, 1, 1, 5)
+    weights = torch.ones(1, 1, 10, 15)
+    futures = [Made(z, t) for z, t in zip(latents, told)]
+    swapped = [Made(z, t) for z, t in zip(latents, told.flip(0))]
+    assert expected_score(futures, futures, weights) < expected_score(swapped, futures, weights)
+
+
+def test_a_world_model_learns_new_telemetry_fields_without_forgetting():
+    config = tiny_config("racing").world
+    fewer = replace(config, telemetry=config.telemetry - 2)
+    old, new = WorldModel(fewer).eval(), WorldModel(config).eval()
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    new.load_state_dict(with_new_fields(old.state_dict(), config))
+    latents = to_sphere(torch.randn(1, 2, config.channels, config.rows, config.columns), 2)
+    given = [torch.rand(1, 2, n) for n in (config.buttons, config.telemetry, config.noise)]
+    level, strides = torch.zeros(1, 2), torch.full((1, 2), 4.0)
+    made, told = new(latents, latents, Inputs(given[0], strides, given[1], level, given[2]))
+    before, read = old(latents, latents, Inputs(given[0], strides, given[1][..., :-2], level, given[2]))
+    torch.testing.assert_close(made, before)
+    torch.testing.assert_close(told, torch.cat((read, given[1][..., -2:]), -1))
 
 
 def test_int8_weights_load_close_to_what_was_stored(tmp_path):

@@ -55,8 +55,10 @@ def edge_strength(pictures: Tensor) -> Tensor:
     return torch.sqrt(F.avg_pool2d((down + right).mean(1, keepdim=True), 8, 4) + 1e-5)
 
 
-def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted L1 + 3 MSE + 0.5 gradient + EDGE_WEIGHT x edge strength, and the unweighted MSE (detached).
+def picture_loss(
+    made: Tensor, true: Tensor, classes: Tensor, edge: float = EDGE_WEIGHT
+) -> tuple[Tensor, Tensor]:
+    """Weighted L1 + 3 MSE + 0.5 gradient + `edge` x edge strength, and the unweighted MSE (detached).
 
     An edge that is not known to the pixel is blurred by every loss that compares pixels; strength in a
     window asks for it to be drawn as sharp as it is, wherever that is."""
@@ -67,7 +69,7 @@ def picture_loss(made: Tensor, true: Tensor, classes: Tensor) -> tuple[Tensor, T
     right = (error[..., 1:] - error[..., :-1]).abs() * weight[..., 1:]
     square = error.square()
     loss = (error.abs() * weight).mean() + 3 * (square * weight).mean() + 0.5 * (down.mean() + right.mean())
-    loss = loss + EDGE_WEIGHT * (edge_strength(made) - edge_strength(true)).abs().mean()
+    loss = loss + edge * (edge_strength(made) - edge_strength(true)).abs().mean()
     return loss, square.mean().detach()
 
 

@@ -15,7 +15,7 @@ from engine.models.telemetry import TelemetryScale
 from engine.training.captured import Captured, Pinned
 from games import GAMES, TRAIN_SEEDS, simulator
 
-STRIDE_WEIGHTS = (2.0, 3.0, 1.5, 4.0, 1.0, 1.0, 1.0, 1.5)
+STRIDE_WEIGHTS = (1.5, 2.5, 1.0, 5.0, 0.8, 0.8, 0.8, 1.2)
 """How often clips have a stride of 1 to 8: 4 is what a CPU plays at, 1 and 2 are a GPU's."""
 LIFETIME_FRAMES = (240, 2400)
 """A world is replaced by a new seed after a while within this range."""

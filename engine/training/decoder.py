@@ -19,7 +19,7 @@ from engine.config import WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
-from engine.training.autoencoder import picture_loss, report
+from engine.training.autoencoder import EDGE_WEIGHT, picture_loss, report
 from engine.training.captured import Captured
 from engine.training.data import ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
@@ -140,7 +140,7 @@ class DecoderTraining:
     def _learn(self, latents: Tensor, pictures: Tensor, classes: Tensor) -> Tensor:
         with mixed(self.device):
             made = self.compiled(latents)
-        loss, square = picture_loss(made.float(), pictures, classes)
+        loss, square = picture_loss(made.float(), pictures, classes, self.args.edge)
         self.training.backward(loss)
         return square
 
@@ -161,6 +161,7 @@ def main() -> None:
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
     parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
+    parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

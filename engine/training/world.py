@@ -3,17 +3,19 @@
     python -m engine.training.world racing --autoencoder OUT/racing-autoencoder.safetensors --minutes 9 --out
     OUT
 
-Clips of mixed strides. Each latent goes in with tangential noise of a level the model is told. Objective: the
-energy score over tokens, and over 3x3 neighbourhoods of tokens, of two samples that differ in the random
-vector (a proper score: 2506.10772); for the first part of the time one sample, which is the same score
-without its spread term and twice as many clips. In the later part the model sees its own outputs: some passes
-without gradient replace the latents it is given by those it predicted, at all positions at once, so that
-after k passes a position carries the errors of a k-step rollout."""
+Clips of mixed strides. Each latent goes in with tangential noise of a level the model is told, telemetry with
+errors that it is not told of. Objective: the energy score of two samples that differ in the random vector (a
+proper score: 2506.10772), over tokens, over neighbourhoods of tokens, and over whole pictures with their
+telemetry, so that what a sample says of itself is what it shows; for the first part of the time one sample,
+which is the same score without its spread term and twice as many clips. In the later part the model sees its
+own outputs: some passes without gradient replace the latents it is given by those it predicted, at all
+positions at once, so that after k passes a position carries the errors of a k-step rollout."""
 
 import argparse
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -33,8 +35,14 @@ from engine.training.latent_fit import Metric, decoder_metric
 from engine.training.optim import Training, join_ranks
 from games import GAMES
 
-TELEMETRY_WEIGHT = 0.5
-PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (6, 2, 2, 2, 1, 0.5)
+TELEMETRY_WEIGHT = 0.3
+SCALES = ((1, 0.35), (3, 0.35), (7, 0.15))
+"""Neighbourhoods whose errors are scored together, in tokens, and their weights."""
+WHOLE_WEIGHT, WHOLE_TELEMETRY = 0.15, 4.0
+"""Of a picture and its telemetry scored as one; how much the telemetry's mean square counts there."""
+MISREAD, MISREAD_SHARE = 0.4, 0.2
+"""Largest error of the telemetry a clip is given, and how many of its fields have one."""
+PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (5, 2, 2, 2, 1.2, 0.8)
 """How many passes make a clip's past its own, and how often."""
 PLAIN_METRIC = 0.5
 """Share of the score's metric that counts all directions of a latent alike; the rest is the decoder's."""
@@ -42,23 +50,74 @@ CONTEXT_NOISE = 0.5
 """Largest root mean square of the noise on context latents; a quarter of the clips have none."""
 
 
-def energy_score(samples: Tensor, truth: Tensor, weights: Tensor, metric: Metric | None = None) -> Tensor:
-    """samples [K, B, T, C, H, W], K = 1 or 2; truth [B, T, C, H, W]; weights [B, T, H, W].
+@dataclass(frozen=True)
+class Made:
+    """What is scored: latents [..., B, T, C, H, W] and telemetry [..., B, T, F] scaled."""
 
-    mean_k |x_k - y| - 0.5 |x_1 - x_2|, |.| per token and per 3x3 neighbourhood; a mean over channels inside
-    the root, in the metric if there is one."""
+    latents: Tensor
+    telemetry: Tensor
 
-    def distance(a: Tensor, b: Tensor) -> Tensor:
-        error = (a - b).flatten(0, 1)
+
+@dataclass(frozen=True)
+class Distances:
+    """Between two of the same: picture [B, T, H, W] by neighbourhoods, whole [B, T] with telemetry, telemetry
+    [B, T, F]."""
+
+    picture: Tensor
+    whole: Tensor
+    telemetry: Tensor
+
+    @classmethod
+    def between(cls, a: Made, b: Made, weights: Tensor, metric: Metric | None = None) -> "Distances":
+        """weights [B, T, H, W] of the tokens; a mean over channels inside every root, in the metric if there
+        is one."""
+        error = (a.latents - b.latents).flatten(0, 1)
         error = error if metric is None else metric.turned(error)
-        square = error.square().mean(1).unflatten(0, a.shape[:2])
-        near = F.avg_pool2d(square.flatten(0, 1), 3, 1, 1, count_include_pad=False).view_as(square)
-        return (torch.sqrt(square + 1e-4) + torch.sqrt(near + 1e-4)) * 0.5
+        square = error.square().mean(1)
+        near = torch.stack([_around(square, size).view_as(weights) * weight for size, weight in SCALES])
+        told = (a.telemetry - b.telemetry).clamp(-2, 2)
+        mean = (square.view_as(weights) * weights).mean((-2, -1)) / weights.mean((-2, -1))
+        whole = torch.sqrt(mean + WHOLE_TELEMETRY * told.square().mean(-1) + 1e-4)
+        return cls(near.sum(0), whole, told.abs())
 
-    score = torch.stack([distance(x, truth) for x in samples]).mean(0)
+
+def _around(square: Tensor, size: int) -> Tensor:
+    """[N, H, W] -> the root of the mean over size x size tokens around each, those that are there."""
+    pooled = square[:, None]
+    if size > 1:
+        pooled = F.avg_pool2d(pooled, size, 1, size // 2, count_include_pad=False)
+    return torch.sqrt(pooled + 1e-4)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over a batch: of pictures (with what the telemetry counts there), of telemetry alone."""
+
+    picture: Tensor
+    telemetry: Tensor
+
+    @property
+    def loss(self) -> Tensor:
+        return self.picture + TELEMETRY_WEIGHT * self.telemetry
+
+
+def energy_score(
+    samples: Sequence[Made], truth: Made, weights: Tensor, metric: Metric | None = None
+) -> Scores:
+    """One or two samples; weights [B, T, H, W] of the tokens.
+
+    mean_k |x_k - y| - 0.5 |x_1 - x_2|, |.| as in Distances."""
+    scores = [_scores(Distances.between(x, truth, weights, metric), weights) for x in samples]
+    picture, telemetry = (torch.stack(parts).mean(0) for parts in zip(*scores))
     if len(samples) == 2:
-        score = score - 0.5 * distance(samples[0], samples[1])
-    return (score * weights).mean() / weights.mean()
+        spread = _scores(Distances.between(samples[0], samples[1], weights, metric), weights)
+        picture, telemetry = picture - 0.5 * spread[0], telemetry - 0.5 * spread[1]
+    return Scores(picture, telemetry)
+
+
+def _scores(distances: Distances, weights: Tensor) -> tuple[Tensor, Tensor]:
+    near = (distances.picture * weights).mean() / weights.mean()
+    return near + WHOLE_WEIGHT * distances.whole.mean(), distances.telemetry.mean()
 
 
 class Batches:
@@ -83,6 +142,14 @@ class Batches:
         """Context noise for `count` clips, [count]."""
         level = torch.rand(count, device=self.device) * CONTEXT_NOISE
         return torch.where(torch.rand_like(level) < 0.25, 0.0, level)
+
+    def misread(self, telemetry: Tensor) -> Tensor:
+        """telemetry [B, T, F] with small errors everywhere and, in some fields of a clip, larger ones that
+        last: a dream that believed what it once read would drift from what it shows."""
+        one = telemetry[:, :1]
+        wrong = (torch.rand_like(one) < MISREAD_SHARE) * torch.rand_like(one) * MISREAD
+        lasting, passing = torch.randn_like(one), torch.randn_like(telemetry)
+        return telemetry + wrong * (lasting + 0.5 * passing) + 0.03 * torch.randn_like(telemetry)
 
     def noisy(self, latents: Tensor, level: Tensor) -> Tensor:
         return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
@@ -142,10 +209,13 @@ class WorldTraining:
         self.bank = self._fill_bank()
         model = WorldModel(self.config).to(self.device)
         if args.resume:
-            model.load_state_dict({k: v.float() for path in args.resume for k, v in load_file(path).items()})
+            state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
+            model.load_state_dict(with_new_fields(state, self.config))
         self.model = model
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
-        self.training = Training(model, args.minutes * 60, lr=args.lr, muon_lr=args.muon_lr, warmup=300)
+        self.training = Training(
+            model, args.minutes * 60, args.lr, args.muon_lr, warmup=300, cooldown=args.cooldown
+        )
         self.batches = Batches(self.config, self.device)
         self.own_past = OwnPast(self.compiled, self.batches)
         self.learn = Captured(self._learn)
@@ -199,19 +269,14 @@ class WorldTraining:
     def _learn(self, latents: Tensor, told: Tensor, level: Tensor, *parts: Tensor, samples: int) -> Tensor:
         """Gradients of one batch. Returns energy score and telemetry error, [2]."""
         clips, true = Clips(*parts), self.args.rows // samples
-        given = self.batches.noisy(latents, level)
-        told = told + 0.05 * torch.randn_like(told)
+        given, told = self.batches.noisy(latents, level), self.batches.misread(told)
         with mixed(self.device):
             made, read = self.compiled(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
-        score = energy_score(
-            made.unflatten(0, (samples, true)),
-            clips.latents[:true, 2:],
-            clips.weights[:true, 2:],
-            self.metric,
-        )
-        telemetry = (read - clips.telemetry[:, 2:]).square().clamp(max=4).mean()
-        self.training.backward(score + TELEMETRY_WEIGHT * telemetry)
-        return torch.stack((score.detach(), telemetry.detach()))
+        dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
+        truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
+        scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric)
+        self.training.backward(scores.loss)
+        return torch.stack((scores.picture.detach(), scores.telemetry.detach()))
 
     def _say(self, sums: Tensor, seconds: float) -> None:
         score, telemetry, passes = sums.mean(0).tolist()
@@ -234,6 +299,23 @@ class WorldTraining:
             path = self.out / f"{self.game}-world-{half}.safetensors"
             save_file({name: state[name] for name in names[half::2]}, path)
         return state
+
+
+def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, Tensor]:
+    """A world model's weights from before its game's last telemetry fields were added: those count for
+    nothing yet, and stay as they are told."""
+    more = config.telemetry - len(state["to_telemetry.bias"])
+    if more <= 0:
+        return state
+    after = config.buttons + config.max_stride + config.telemetry - more
+    condition = state["condition.0.weight"]
+    new = condition.new_zeros(len(condition), more)
+    return state | {
+        "condition.0.weight": torch.cat((condition[:, :after], new, condition[:, after:]), 1),
+        "embed_telemetry.weight": torch.cat((state["embed_telemetry.weight"], new), 1),
+        "to_telemetry.weight": torch.cat((state["to_telemetry.weight"], new.T)),
+        "to_telemetry.bias": F.pad(state["to_telemetry.bias"], (0, more)),
+    }
 
 
 def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
@@ -306,6 +388,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--muon-lr", type=float, default=2e-3)
+    parser.add_argument("--cooldown", type=float, default=0.4, help="share of the time the rate falls in")
     parser.add_argument("--rows", type=int, default=12, help="rows of a batch: clips, or half as many, twice")
     parser.add_argument("--steps", type=int, default=24, help="steps in a clip")
     parser.add_argument("--refresh", type=int, default=48, help="updates between steps of the simulation")

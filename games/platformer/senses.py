@@ -121,6 +121,7 @@ def telemetry(level: Level, state: State) -> Tensor:
         state.coins,
         state.lives,
         state.finished,
+        *(level.look == look for look in range(len(SPEC.looks))),
     ]
     values = torch.stack([c.to(torch.float32) for c in columns], 1)
     low, high = _limits(values.device)

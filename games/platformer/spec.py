@@ -2,7 +2,7 @@
 
 from enum import IntFlag
 
-from games.spec import GameSpec, TelemetryField
+from games.spec import GameSpec, TelemetryField, look_fields
 
 
 class Buttons(IntFlag):
@@ -10,6 +10,8 @@ class Buttons(IntFlag):
     RIGHT = 2
     JUMP = 4
 
+
+LOOKS = ("meadow", "cavern", "city")
 
 SPEC = GameSpec(
     name="platformer",
@@ -74,7 +76,8 @@ SPEC = GameSpec(
             "left; a fall or a touch costs one, none left restarts the first level",
         ),
         TelemetryField("level", "levels", "event", -1.0, 1.0, "finished so far"),
+        *look_fields(LOOKS),
     ),
-    looks=("meadow", "cavern", "city"),
+    looks=LOOKS,
     masks=("player", "enemy", "coin", "platform"),
 )

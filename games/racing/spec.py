@@ -2,7 +2,7 @@
 
 from enum import IntFlag
 
-from games.spec import GameSpec, TelemetryField
+from games.spec import GameSpec, TelemetryField, look_fields
 
 
 class Buttons(IntFlag):
@@ -11,6 +11,8 @@ class Buttons(IntFlag):
     THROTTLE = 4
     BRAKE = 8
 
+
+LOOKS = ("alpine", "desert", "neon")
 
 SPEC = GameSpec(
     name="racing",
@@ -52,7 +54,9 @@ SPEC = GameSpec(
         TelemetryField("lap", "laps", "event", -1.0, 1.0, "full laps completed"),
         TelemetryField("off_road", "", "flag", 0.0, 1.0, "at least half the car is on the grass or sand"),
         TelemetryField("collision", "", "flag", 0.0, 1.0, "touched a rival within the last 0.25 s"),
+        TelemetryField("curvature_horizon", "1/m", "value", -0.05, 0.05, "of the road 140 m ahead"),
+        *look_fields(LOOKS),
     ),
-    looks=("alpine", "desert", "neon"),
+    looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),
 )

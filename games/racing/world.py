@@ -73,22 +73,25 @@ class World:
         error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
         # 'Ahead' is where the car looks, so who faces backwards reads the bends that he sees.
         sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
-        ahead = constants((15.0, 40.0, 80.0), str(c.s.device))
+        ahead = constants((15.0, 40.0, 80.0, 140.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
         gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
         gap, i = either(gap > 0.0, gap, _NO_RIVAL_M).min(1)
         beside = (c.rival_lateral.gather(1, i[:, None])[:, 0] - c.lateral) / half
+        *near, horizon = bends.unbind(1)
         fields = [
             c.speed,
             c.lateral / half,
             error,
-            *bends.unbind(1),
+            *near,
             gap.clamp(max=_NO_RIVAL_M),
             either(gap < _NO_RIVAL_M, beside, 0.0),
             c.travelled / track.length,
             c.lap,
             c.lateral.abs() >= half,
             c.bump > 0.0,
+            horizon,
+            *(self.look == look for look in range(len(SPEC.looks))),
         ]
         return torch.stack([f.to(torch.float32) for f in fields], 1)
 
