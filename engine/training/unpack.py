@@ -2,7 +2,8 @@
 
     python -m engine.training.unpack racing --out OUT [--weights assets/weights/racing]
 
-The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, all float32."""
+The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, all float32. A world model
+from before its game's last telemetry fields gets them, counting for nothing yet."""
 
 import argparse
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from engine.models.weights import PARTS, SHIPPED, has_part, load_part
+from engine.training.pack import game_config
+from engine.training.world import with_new_fields
 from games import GAMES
 
 FILES = {
@@ -34,6 +37,8 @@ def main() -> None:
     for file in dict.fromkeys(FILES.values()):
         parts = [part for part in PARTS if FILES[part] == file and has_part(source, part)]
         states = {part: load_part(source, part).state_dict() for part in parts}
+        if "world" in states:
+            states["world"] = with_new_fields(states["world"], game_config(args.game).world)
         named = {
             name if part == "world" else f"{part}.{name}": value.contiguous()
             for part, state in states.items()
