@@ -33,6 +33,15 @@ class Step:
     telemetry: np.ndarray
 
 
+@dataclass(frozen=True)
+class Draft:
+    """The next true step as it will be if buttons stay as they are: latent [C, 10, 15] float32 of the frame
+    index `time`."""
+
+    latent: np.ndarray
+    time: float
+
+
 class WorldStepper(Protocol):
     """The world model with its key-value cache: one session's dream."""
 
@@ -61,6 +70,11 @@ class Extrapolator(Protocol):
         """latents float32 [K, C, 10, 15], oldest first, at frame indices `times` [K]; newest buttons [N] (0
         or 1); `time`: the frame index wanted, beyond times[-1]. Returns float32 [C, 10, 15] on the token
         sphere."""
+
+    def interpolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float, draft: Draft
+    ) -> np.ndarray:
+        """The same for a `time` between times[-1] and the draft's."""
 
 
 class Backend(Protocol):

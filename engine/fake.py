@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backend import Opening, Step
+from engine.backend import Draft, Opening, Step
 from games import GAMES
 from games.spec import GameSpec
 
@@ -71,6 +71,12 @@ class FakeExtrapolator:
         ahead = latents[-1].copy()
         ahead[:, 1:, :] += time - times[-1]
         return ahead
+
+    def interpolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float, draft: Draft
+    ) -> np.ndarray:
+        way = np.float32((time - times[-1]) / (draft.time - times[-1]))
+        return latents[-1] + way * (draft.latent - latents[-1])
 
 
 class FakeBackend:
