@@ -50,7 +50,11 @@ class WorldStepper(Protocol):
         of its steps from the true one before, [T - 1, C, 10, 15]."""
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
-        """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8."""
+        """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8. What
+        it gives does not depend on drafts; the last draft costs nothing more if it was of the same."""
+
+    def draft(self, buttons: np.ndarray, stride: int) -> Step:
+        """What `step` would give, without taking it."""
 
 
 class FrameDecoder(Protocol):

@@ -83,6 +83,16 @@ class StepPace:
         self.stride = fixed or smallest
 
     @property
+    def slow_step_s(self) -> float:
+        """What nearly every step takes: the slowest but one of the last."""
+        return sorted(self._step_s)[-2:][0] if self._step_s else 0.0
+
+    def fits_twice(self, decode_s: float) -> bool:
+        """Whether two steps in each window, and the decodes beside them, hold real time."""
+        decodes = max(1.0, self._shown_floor * self.stride / FPS)
+        return 2 * self.step_s + decode_s * decodes <= self.ROOM * self.stride / FPS
+
+    @property
     def step_s(self) -> float:
         """Median of the last steps' times."""
         return sorted(self._step_s)[len(self._step_s) // 2] if self._step_s else 0.0

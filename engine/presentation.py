@@ -74,6 +74,13 @@ class Presentation:
         if index and not self._clock.paused:
             self._lag.observe(self._clock.index(now_s) - index + self.decode_s * FPS)
 
+    def drafted(self, base: int, now_s: float) -> None:
+        """A draft is here of the step after the true frame `base`: the next frame could already use it, and
+        the lag is such that it mostly can."""
+        if not self._clock.paused:
+            late = self._clock.index(now_s) - (base + 1) + self.decode_s * FPS
+            self._lag.observe(late + LagChooser.TOLERANCE)
+
     def choose(self, now_s: float) -> Choice | None:
         """What to decode now; None when nothing is due.
 
