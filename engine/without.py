@@ -1,4 +1,5 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,extrapolation,drafts in the environment."""
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation in the
+environment."""
 
 import os
 
