@@ -133,6 +133,11 @@ def check_link(broken_s: float | None, other: str) -> None:
         raise EngineError(f"the link to the {other} rank is broken: start the engine again")
 
 
+def queued(waiting: list[Latent], latent: Latent) -> list[Latent]:
+    """What still has to be sent: a true latent replaces everything, a draft replaces another one."""
+    return [one for one in waiting if latent.draft and not one.draft] + [latent]
+
+
 class DistributedSender:
     """World's end: one latent on its way, the newest true one waiting, and the newest draft behind it."""
 
@@ -151,7 +156,7 @@ class DistributedSender:
         """Raises EngineError when the link has been broken for a while."""
         check_link(self._broken_s, "decoder")
         with self._ready:
-            self._waiting = [one for one in self._waiting if latent.draft and not one.draft] + [latent]
+            self._waiting = queued(self._waiting, latent)
             self._ready.notify()
 
     def close(self) -> None:
