@@ -45,6 +45,7 @@ class _Picture:
     seq: int
     buttons: int
     extrapolate_ms: float
+    between: bool = False
 
 
 class DecoderRole:
@@ -165,7 +166,7 @@ class DecoderRole:
         if latent.epoch < max(self._epoch, self._resets):
             return
         if latent.draft:
-            self._take_draft(latent, now_s)
+            self._take_draft(latent)
             return
         if latent.epoch > self._epoch or not self._latents:
             self._epoch, self._lag = latent.epoch, self._presentation.lag
@@ -182,13 +183,13 @@ class DecoderRole:
         self._latents.append(latent)
         self._presentation.arrived(latent.index, latent.stride, now_s)
 
-    def _take_draft(self, draft: Latent, now_s: float) -> None:
+    def _take_draft(self, draft: Latent) -> None:
         """A draft of the step after the newest true latent; of any other it came too late."""
         base = draft.index - draft.stride
         if draft.epoch != self._epoch or not self._latents or self._latents[-1].index != base:
             return
         if self._draft is None or self._draft.index != draft.index:
-            self._presentation.drafted(base, now_s)
+            self._presentation.drafted(draft.world_ms / 1e3)
         self._draft = draft
 
     def _true_latent(self, choice: Choice) -> _Picture:
@@ -216,7 +217,7 @@ class DecoderRole:
         # A picture that the gate holds still shows no new key, so it must not claim one.
         if np.allclose(latent, base.latent, atol=_HELD_STILL):
             seq, buttons = base.seq, base.buttons
-        return _Picture(choice, base, latent, seq, buttons, took_ms)
+        return _Picture(choice, base, latent, seq, buttons, took_ms, towards is not None)
 
     def _towards(self, choice: Choice) -> Latent | None:
         """The true latent after the frame wanted. If it is not there yet, its draft, unless a key came that
@@ -250,6 +251,7 @@ class DecoderRole:
             latent_hash=hashed,
             width=self._spec.width,
             height=self._spec.height,
+            between=picture.between,
         )
 
     def _measured(self, decode_s: float) -> None:

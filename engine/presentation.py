@@ -74,12 +74,11 @@ class Presentation:
         if index and not self._clock.paused:
             self._lag.observe(self._clock.index(now_s) - index + self.decode_s * FPS)
 
-    def drafted(self, base: int, now_s: float) -> None:
-        """A draft is here of the step after the true frame `base`: the next frame could already use it, and
-        the lag is such that it mostly can."""
+    def drafted(self, took_s: float) -> None:
+        """A draft has come that took so long: the lag shall be such that a draft begun at a true frame's own
+        index serves the frame after it."""
         if not self._clock.paused:
-            late = self._clock.index(now_s) - (base + 1) + self.decode_s * FPS
-            self._lag.observe(late + LagChooser.TOLERANCE)
+            self._lag.observe((took_s + self.decode_s) * FPS - 1 + LagChooser.TOLERANCE)
 
     def choose(self, now_s: float) -> Choice | None:
         """What to decode now; None when nothing is due.

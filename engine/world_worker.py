@@ -136,14 +136,15 @@ class WorldRole:
 
     @property
     def draft_s(self) -> float:
-        """Seconds that a draft would take; infinite when there is a good one, or no room for redoing it."""
+        """Seconds that a draft would take; infinite when there is a good one, or no room for those that turn
+        out wrong. One that does is made anew if it is done before the window closes: the autopilot's racing
+        (16 changes of buttons a second) had 49 % of drafts kept and 59 % of filled frames served instead of
+        39 % and 51 %, for 1.9 instead of 1.6 steps computed in a window."""
         if self._clock.paused or self._no_drafts:
             return math.inf
         if self._drafted is not None and self._drafted.newest_seq == self._timeline.newest_seq:
             return math.inf
-        if self._pace.stride < 2 or not self._pace.fits_twice(self._decode_s()):
-            return math.inf
-        return self._pace.slow_step_s
+        return self._pace.slow_step_s if self._pace.drafts_fit(self._decode_s()) else math.inf
 
     def draft(self) -> None:
         """The next step as it will be if no key moves until its window closes."""
@@ -169,6 +170,7 @@ class WorldRole:
         self._steps += 1
         self._link.send(self._latent(window, result, took_s + self._wasted_s))
         self._drafted, self._wasted_s = None, 0.0
+        self._pace.observe_buttons(not np.array_equal(self._expected, window.share))
         self._log(step_entry(self._epoch, self._steps, window, result.latent, self._start.record_hashes))
         self._keep_pace(window, took_s)
 
@@ -209,6 +211,7 @@ class WorldRole:
         now_s = time.monotonic()
         self._pace.observe(took_s)
         self._window_end = window.end + self._pace.choose(self._decode_s(), now_s)
+        self._expected = self._timeline.assumed(self._window_end).share
         if (slipped := self._pace.slip_to(self._clock.index(now_s), self._window_end)) is not None:
             self._clock.set(slipped, now_s)
             self._slips += 1
@@ -220,6 +223,7 @@ class WorldRole:
         self._steps = self._slips = 0
         self._drafted, self._wasted_s = None, 0.0
         self._window_end = self._pace.stride
+        self._expected = self._timeline.assumed(self._window_end).share
         self._clock.set(0.0, now_s)
         nothing = Window(0, 0, np.zeros(self._spec.n_buttons, np.float32), 0, NO_INPUT)
         last = Step(self._opening.latents[-1], self._opening.telemetry[-1])

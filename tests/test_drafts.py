@@ -219,7 +219,7 @@ def test_no_draft_is_made_where_it_does_not_pay(why):
             game.tell(Control(kind="pause"))
         if why.startswith("no room"):
             for _ in range(9):
-                game.world._pace.observe(0.04)
+                game.world._pace.observe(0.06)
         game.world._drafted = None
         assert game.world.draft_s == np.inf
     finally:
