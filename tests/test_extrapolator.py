@@ -272,7 +272,7 @@ def test_openvino_and_pytorch_fill_alike_towards_a_draft(weights):
         assert np.sqrt(np.mean((a - latents[-1]) ** 2)) > 0.05
 
 
-def test_weights_from_before_there_were_drafts_fill_towards_one_along_the_great_circle(tmp_path):
+def test_weights_from_before_there_were_drafts_load_and_arrive_at_one(tmp_path):
     pytest.importorskip("openvino")
     config = without_drafts(tiny_config())
     store(tmp_path, config, {"extrapolator": shaken(build(config, "extrapolator"))})
@@ -282,9 +282,15 @@ def test_weights_from_before_there_were_drafts_fill_towards_one_along_the_great_
     fill = load_backend("racing", roles=(), weights=str(tmp_path)).extrapolator()
     latents, times = steps([0.0, 0.2, 0.4])
     nothing = np.zeros(BUTTONS, np.float32)
-    made = fill.interpolate(latents, times, nothing, 10, Draft(circle([0.7])[0][0].numpy(), 12.0))
-    np.testing.assert_allclose(made, circle([0.55])[0][0], atol=2e-3)
-    assert np.abs(fill.extrapolate(latents, times, nothing, 10) - latents[-1]).max() > 1e-3
+    draft = Draft(circle([0.7])[0][0].numpy(), 12.0)
+    alone, half, near = (
+        fill.extrapolate(latents, times, nothing, 10),
+        fill.interpolate(latents, times, nothing, 10, draft),
+        fill.interpolate(latents, times, nothing, 11.999, draft),
+    )
+    np.testing.assert_allclose(near, draft.latent, atol=5e-3)
+    assert on_sphere(torch.from_numpy(half)) and np.abs(alone - latents[-1]).max() > 1e-3
+    assert np.square(half - draft.latent).sum() < np.square(alone - draft.latent).sum()
 
 
 def test_weights_without_an_extrapolator_load_and_fall_back_to_the_sphere_map(tmp_path):

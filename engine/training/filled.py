@@ -170,19 +170,20 @@ class Filling:
     def _add_drafting(self, clip: Clip, latents: np.ndarray, true: Tensor, ceiling: Tensor) -> None:
         """latents of clip.pictures; true, ceiling: as `add` has them."""
         draft, between = Draft(latents[2 + clip.stride], float(clip.stride)), range(clip.stride - 1)
+        drafted: dict[str, Tensor] = {}
         for name, fill in self.drafting.items():
 
             def towards(given: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
                 return fill(given, times, buttons, time, draft)  # noqa: B023, called before the next one
 
             held = np.repeat(clip.buttons[clip.stride : clip.stride + 1], clip.stride - 1, 0)
-            made = self._filled(clip, latents[:3], name, towards, held)
+            drafted[name] = made = self._filled(clip, latents[:3], name, towards, held)
             self._score(clip, name, made, true)
             self._seam(clip, name, made, ceiling)
-        if "learned" in self.estimators:
+        if "learned" in self.estimators and "learned_draft" in drafted:
             alone = self._filled(clip, latents[:3], PLAYED, self.estimators["learned"], clip.buttons[1:])
             served = has_draft(clip.buttons, clip.stride)
-            made = torch.stack([made[i] if served[i] else alone[i] for i in between])
+            made = torch.stack([drafted["learned_draft"][i] if served[i] else alone[i] for i in between])
             self._score(clip, PLAYED, made, true)
             self._seam(clip, PLAYED, made, ceiling)
 
