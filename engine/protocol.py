@@ -159,7 +159,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds on the engine's monotonic clock, durations only."""
 
     world_ms: float = 0.0
-    """Of the true step this frame builds on."""
+    """Of the true step this frame builds on, and of the drafts of it that were not good."""
     extrapolate_ms: float = 0.0
     decode_ms: float = 0.0
     queue_ms: float = 0.0
