@@ -30,6 +30,7 @@ class _Totals:
 
     frames: int = 0
     filled: int = 0
+    between: int = 0
     steps: int = 0
     game_frames: int = (
         0  # frames of game time advanced: strides of executed steps, or indices in reference mode
@@ -156,6 +157,7 @@ class Report:
             "stride": last.stride if last else welcome.stride,
             "lag": last.lag if last else welcome.lag,
             "filled_fraction": round(totals.filled / shown, 4),
+            "between_fraction": round(totals.between / max(totals.filled, 1), 4),
             "max_ahead_over_stride": round(totals.max_ahead_over_stride, 3),
             "input_to_present_ms": percentiles_ms(self.to_present.samples_ms),
             "input_to_true_ms": percentiles_ms(self.to_true.samples_ms),
@@ -175,6 +177,7 @@ class Report:
         totals = self._totals
         totals.frames += 1
         totals.filled += frame.kind == "filled"
+        totals.between += frame.between
         totals.steps += steps
         totals.epochs += previous is None
         if previous is not None:

@@ -33,6 +33,15 @@ class Step:
     telemetry: np.ndarray
 
 
+@dataclass(frozen=True)
+class Draft:
+    """The next true step as it will be if buttons stay as they are: latent [C, 10, 15] float32 of the frame
+    index `time`."""
+
+    latent: np.ndarray
+    time: float
+
+
 class WorldStepper(Protocol):
     """The world model with its key-value cache: one session's dream."""
 
@@ -41,7 +50,11 @@ class WorldStepper(Protocol):
         of its steps from the true one before, [T - 1, C, 10, 15]."""
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
-        """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8."""
+        """One true step. buttons: float32 [N], share of the step's frames each was held; stride: 1 to 8. What
+        it gives does not depend on drafts; the last draft costs nothing more if it was of the same."""
+
+    def draft(self, buttons: np.ndarray, stride: int) -> Step:
+        """What `step` would give, without taking it."""
 
 
 class FrameDecoder(Protocol):
@@ -61,6 +74,11 @@ class Extrapolator(Protocol):
         """latents float32 [K, C, 10, 15], oldest first, at frame indices `times` [K]; newest buttons [N] (0
         or 1); `time`: the frame index wanted, beyond times[-1]. Returns float32 [C, 10, 15] on the token
         sphere."""
+
+    def interpolate(
+        self, latents: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float, draft: Draft
+    ) -> np.ndarray:
+        """The same for a `time` between times[-1] and the draft's."""
 
 
 class Backend(Protocol):

@@ -80,7 +80,20 @@ class StepPace:
         self._fixed, self._smallest, self._shown_floor = fixed, smallest, shown_floor
         self._step_s: deque[float] = deque(maxlen=9)
         self._fits_since_s: float | None = None
+        self._changing = 1.0  # share of the windows; the worst until it is known
         self.stride = fixed or smallest
+
+    @property
+    def slow_step_s(self) -> float:
+        """What nearly every step takes: the slowest but one of the last."""
+        return sorted(self._step_s)[-2:][0] if self._step_s else 0.0
+
+    def drafts_fit(self, decode_s: float) -> bool:
+        """Whether steps, those taken again because buttons changed, and the decodes beside them hold real
+        time."""
+        decodes = max(1.0, self._shown_floor * self.stride / FPS)
+        steps = (1 + self._changing) * self.step_s
+        return self.stride > 1 and steps + decode_s * decodes <= self.ROOM * self.stride / FPS
 
     @property
     def step_s(self) -> float:
@@ -89,6 +102,10 @@ class StepPace:
 
     def observe(self, step_s: float) -> None:
         self._step_s.append(step_s)
+
+    def observe_buttons(self, changed: bool) -> None:
+        """Whether buttons changed while a window was open."""
+        self._changing += 0.1 * (changed - self._changing)
 
     def fitting(self, decode_s: float, room: float = ROOM) -> int:
         """The smallest stride whose steps, and the decodes beside them, fit in `room` of its time; else the

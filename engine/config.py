@@ -90,9 +90,12 @@ class ExtrapolatorConfig:
 
     width: int = 96
     blocks: int = 5
+    draft_blocks: int = 0
+    """Further blocks of a network that was also trained to fill in towards a draft; 0: it was not."""
 
     def __post_init__(self) -> None:
         _require(min(self.width, self.blocks) > 0, "extrapolator", "positive sizes")
+        _require(self.draft_blocks >= 0, "draft_blocks", "0 or more")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
-"""The decoder role: latents -> frames, a true one at its own index, extrapolated ones between.
+"""The decoder role: latents -> frames, a true one at its own index, filled ones between.
 
 In the way of one frame: the newest latents come over the link, the newest buttons from the gateway; what is
-due on the presentation clock is decoded and sent, or dropped where the line is full.
+due on the presentation clock is decoded and sent, or dropped where the line is full. A frame between two true
+ones is filled in towards the later one, or towards the world role's draft of it while no newer key has come;
+otherwise it is extrapolated with the newest key.
 """
 
 import math
@@ -13,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.backend import FrameDecoder
+from engine.backend import Draft, FrameDecoder
 from engine.clock import FPS, FollowedClock, LagChooser
 from engine.inner import Begin, Control, Input, Opened, Start
 from engine.links import Latent, LatentReceiver
@@ -43,6 +45,7 @@ class _Picture:
     seq: int
     buttons: int
     extrapolate_ms: float
+    between: bool = False
 
 
 class DecoderRole:
@@ -50,6 +53,7 @@ class DecoderRole:
 
     name = "decoder"
     rarely_s = 0.0
+    draft_s = math.inf
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class DecoderRole:
         self._decoder: FrameDecoder | None = None
         self._extrapolator: Any = None
         self._start: Start | None = None
+        self._draft: Latent | None = None
         self._decode_s = 0.0
         self._epoch = self._resets = self._lag = self._seq = self._held = self._tapped = self._dropped = 0
         self._paused = False
@@ -141,7 +146,7 @@ class DecoderRole:
         choice = self._presentation.choose(now_s)
         if choice is None:
             return
-        picture = self._true_latent(choice) if choice.ahead == 0 else self._extrapolated(choice)
+        picture = self._true_latent(choice) if choice.ahead == 0 else self._filled(choice)
         begun_s = time.monotonic()
         assert self._decoder is not None
         pixels = self._decoder.decode(picture.latent)
@@ -151,11 +156,17 @@ class DecoderRole:
         self._presentation.shown(choice)
         self._measured(decode_s + picture.extrapolate_ms / 1e3)
 
+    def draft(self) -> None:
+        """A decoder makes none."""
+
     def _take(self, latent: Latent, now_s: float) -> None:
         """A true latent has come: set the clock by it and keep it."""
         if self._start is None or latent.session != self._start.session:
             return
         if latent.epoch < max(self._epoch, self._resets):
+            return
+        if latent.draft:
+            self._take_draft(latent)
             return
         if latent.epoch > self._epoch or not self._latents:
             self._epoch, self._lag = latent.epoch, self._presentation.lag
@@ -172,25 +183,51 @@ class DecoderRole:
         self._latents.append(latent)
         self._presentation.arrived(latent.index, latent.stride, now_s)
 
+    def _take_draft(self, draft: Latent) -> None:
+        """A draft of the step after the newest true latent; of any other it came too late."""
+        base = draft.index - draft.stride
+        if draft.epoch != self._epoch or not self._latents or self._latents[-1].index != base:
+            return
+        if self._draft is None or self._draft.index != draft.index:
+            self._presentation.drafted(draft.world_ms / 1e3)
+        self._draft = draft
+
     def _true_latent(self, choice: Choice) -> _Picture:
         base = next(latent for latent in self._latents if latent.index == choice.base)
         return _Picture(choice, base, base.latent, base.seq, base.buttons, 0.0)
 
-    def _extrapolated(self, choice: Choice) -> _Picture:
+    def _filled(self, choice: Choice) -> _Picture:
+        """Towards the true latent that follows, or a draft of it; where there is none, on from the newest."""
         known = [latent for latent in self._latents if latent.index <= choice.base]
+        latents = np.stack([one.latent for one in known])
+        times = np.array([one.index for one in known], np.float32)
+        base, towards = known[-1], self._towards(choice)
+        seq, buttons = self._seq, self._held | self._tapped
         begun_s = time.monotonic()
-        latent = self._extrapolator.extrapolate(
-            np.stack([one.latent for one in known]),
-            np.array([one.index for one in known], np.float32),
-            as_floats(self._held | self._tapped, self._spec.n_buttons),
-            float(choice.index),
-        )
+        if towards is not None:
+            seq, buttons = towards.seq, towards.buttons
+            held, draft = as_floats(buttons, self._spec.n_buttons), Draft(towards.latent, towards.index)
+            latent = self._extrapolator.interpolate(latents, times, held, float(choice.index), draft)
+        else:
+            held = as_floats(buttons, self._spec.n_buttons)
+            latent = self._extrapolator.extrapolate(latents, times, held, float(choice.index))
+            if not getattr(self._extrapolator, "uses_buttons", False):
+                seq, buttons = base.seq, base.buttons
         took_ms = (time.monotonic() - begun_s) * 1e3
         # A picture that the gate holds still shows no new key, so it must not claim one.
-        moved = not np.allclose(latent, known[-1].latent, atol=_HELD_STILL)
-        if moved and getattr(self._extrapolator, "uses_buttons", False):
-            return _Picture(choice, known[-1], latent, self._seq, self._held | self._tapped, took_ms)
-        return _Picture(choice, known[-1], latent, known[-1].seq, known[-1].buttons, took_ms)
+        if np.allclose(latent, base.latent, atol=_HELD_STILL):
+            seq, buttons = base.seq, base.buttons
+        return _Picture(choice, base, latent, seq, buttons, took_ms, towards is not None)
+
+    def _towards(self, choice: Choice) -> Latent | None:
+        """The true latent after the frame wanted. If it is not there yet, its draft, unless a key came that
+        the draft does not know: then the picture shall answer that."""
+        for latent in self._latents:
+            if latent.index > choice.index:
+                return latent
+        draft = self._draft
+        fits = draft is not None and draft.index > choice.index and draft.index - draft.stride == choice.base
+        return draft if fits and draft is not None and draft.seq >= self._seq else None
 
     def _frame(self, picture: _Picture, decode_s: float) -> Frame:
         base, choice = picture.base, picture.choice
@@ -214,6 +251,7 @@ class DecoderRole:
             latent_hash=hashed,
             width=self._spec.width,
             height=self._spec.height,
+            between=picture.between,
         )
 
     def _measured(self, decode_s: float) -> None:
@@ -245,6 +283,7 @@ class DecoderRole:
         """An epoch begins: nothing has come, nothing was shown."""
         self._clock = FollowedClock()
         self._latents: deque[Latent] = deque(maxlen=Presentation.KEPT)
+        self._draft = None
         fills = "extrapolation" not in without()
         self._presentation = Presentation(self._clock, LagChooser(self._lag), self._turn, fills)
         self._presentation.decode_s = self._decode_s

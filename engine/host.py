@@ -1,5 +1,6 @@
 """Hosts a rank's roles in one thread: takes messages, does what is due, sleeps until the next thing is."""
 
+import math
 import time
 from typing import Protocol
 
@@ -28,6 +29,7 @@ costs)."""
 
 
 _FRAMES_HUNG = 20  # a role that needs this many times its usual time hangs, if that is more than PATIENCE_S
+_LONGEST_DRAFT_S = 0.2  # longer than any step that leaves time for a second one
 _SMOOTHING = 0.1  # weight of the newest step's time
 
 
@@ -42,6 +44,11 @@ class Role(Protocol):
     def control(self, message: Control, now_s: float) -> None: ...
     def seconds_until_due(self, now_s: float) -> float: ...
     def step(self, now_s: float) -> None: ...
+    @property
+    def draft_s(self) -> float:
+        """What a draft of its next step would take that it wants to make; infinite when it wants none."""
+
+    def draft(self) -> None: ...
     def end(self) -> None: ...
     def close(self) -> None: ...
 
@@ -65,11 +72,13 @@ class Host:
             self.step()
 
     def step(self) -> None:
-        """The one thing that is due. Never two true steps in a row while a true frame waits to be shown: on a
-        machine too slow for both, pictures would stop altogether."""
+        """The one thing that is due, or a draft that holds nothing up. Never two true steps in a row while a
+        true frame waits to be shown: on a machine too slow for both, pictures would stop altogether."""
         now_s = time.monotonic()
         due = [role for role in self._playing_roles() if role.seconds_until_due(now_s) <= 0]
         if not due:
+            if (drafting := self._drafting(self._due_s(now_s))) is not None:
+                drafting.draft()
             return
         role = due[0]
         if self._stepped_world and role.name == "world" and getattr(due[-1], "owes_true_frame", False):
@@ -88,8 +97,16 @@ class Host:
         return self._active[::-1] if self._playing else []  # the world first
 
     def _idle_s(self) -> float:
-        now_s = time.monotonic()
-        return min([BEAT_S, *(role.seconds_until_due(now_s) for role in self._playing_roles())])
+        due_s = self._due_s(time.monotonic())
+        return 0.0 if self._drafting(due_s) is not None else min(BEAT_S, due_s)
+
+    def _due_s(self, now_s: float) -> float:
+        return min((role.seconds_until_due(now_s) for role in self._playing_roles()), default=math.inf)
+
+    def _drafting(self, spare_s: float) -> Role | None:
+        """The role that wants to make a draft which is done before anything is due."""
+        drafting = (role for role in self._playing_roles() if role.draft_s < min(spare_s, _LONGEST_DRAFT_S))
+        return next(drafting, None)
 
     def _handle(self, message: ToRank) -> None:
         now_s = time.monotonic()

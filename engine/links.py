@@ -1,6 +1,6 @@
 """Latents from the world role to the decoder roles: in memory when one process hosts both, over
 torch.distributed point-to-point when they are apart. The sender never waits: it keeps only the newest one
-while a send is pending. The receiver drains whatever has come.
+while a send is pending, and a draft that follows it. The receiver drains whatever has come.
 
 One message is one fixed-size uint8 tensor (gloo and NCCL carry it alike): header, telemetry, latent. gloo's
 point-to-point work cannot be asked whether it is complete, only waited for, so each end has a thread that
@@ -23,9 +23,9 @@ from engine.errors import EngineError
 
 MAX_TELEMETRY = 64
 MAX_LATENT = 256 * 10 * 15  # floats
-_HEADER = struct.Struct("<8q2d5i")
+_HEADER = struct.Struct("<8q2d5i")  # the last five: draft, and sizes
 MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
-_KEPT = 4
+_KEPT = 8
 _BROKEN_S = 3.0
 
 
@@ -35,7 +35,8 @@ class Latent:
 
     index: the picture's frame number; step: true steps executed in this epoch; seq, buttons: as in a Frame;
     slips: times the game clock slipped; clock_index: the game clock's time when this was sent, frames;
-    world_ms: what the step took. telemetry float32 [F], units; latent float32 [C, 10, 15].
+    world_ms: what the step took. draft: it was not taken yet, this is what it gives if buttons stay as they
+    are since input `seq`; the true one follows. telemetry float32 [F], units; latent float32 [C, 10, 15].
     """
 
     session: int
@@ -48,6 +49,7 @@ class Latent:
     slips: int
     clock_index: float
     world_ms: float
+    draft: bool
     telemetry: np.ndarray
     latent: np.ndarray
 
@@ -57,7 +59,7 @@ _FACTS = tuple(field.name for field in fields(Latent))[:-2]  # what goes into th
 
 class LatentSender(Protocol):
     def send(self, latent: Latent) -> None:
-        """Never waits; an unsent older one is replaced."""
+        """Never waits; an unsent older one is replaced, but not a true one by a draft."""
 
     def close(self) -> None: ...
 
@@ -108,7 +110,7 @@ def pack_into(buffer: np.ndarray, latent: Latent) -> None:
     values = np.ascontiguousarray(latent.latent, np.float32)
     assert telemetry.size <= MAX_TELEMETRY and values.size <= MAX_LATENT and values.ndim == 3
     facts = (getattr(latent, name) for name in _FACTS)
-    _HEADER.pack_into(buffer.data, 0, *facts, telemetry.size, *values.shape, 0)
+    _HEADER.pack_into(buffer.data, 0, *facts, telemetry.size, *values.shape)
     body = np.concatenate([telemetry, values.ravel()]).view(np.uint8)
     buffer[_HEADER.size : _HEADER.size + body.size] = body
 
@@ -120,7 +122,8 @@ def unpack_from(buffer: np.ndarray) -> Latent:
     floats = buffer[_HEADER.size :].view(np.float32)
     telemetry = floats[:n_telemetry].copy()
     values = floats[n_telemetry : n_telemetry + c * h * w].reshape(c, h, w).copy()
-    return Latent(**dict(zip(_FACTS, header)), telemetry=telemetry, latent=values)
+    facts = dict(zip(_FACTS, header))
+    return Latent(**facts | {"draft": bool(facts["draft"])}, telemetry=telemetry, latent=values)
 
 
 def check_link(broken_s: float | None, other: str) -> None:
@@ -130,15 +133,20 @@ def check_link(broken_s: float | None, other: str) -> None:
         raise EngineError(f"the link to the {other} rank is broken: start the engine again")
 
 
+def queued(waiting: list[Latent], latent: Latent) -> list[Latent]:
+    """What still has to be sent: a true latent replaces everything, a draft replaces another one."""
+    return [one for one in waiting if latent.draft and not one.draft] + [latent]
+
+
 class DistributedSender:
-    """World's end: one latent on its way, the newest one waiting in a slot."""
+    """World's end: one latent on its way, the newest true one waiting, and the newest draft behind it."""
 
     def __init__(self, to_rank: int) -> None:
         import torch
 
         self._to_rank = to_rank
         self._buffer = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
-        self._newest: Latent | None = None
+        self._waiting: list[Latent] = []
         self._broken_s: float | None = None
         self._ready = threading.Condition()
         self._closed = False
@@ -148,7 +156,7 @@ class DistributedSender:
         """Raises EngineError when the link has been broken for a while."""
         check_link(self._broken_s, "decoder")
         with self._ready:
-            self._newest = latent
+            self._waiting = queued(self._waiting, latent)
             self._ready.notify()
 
     def close(self) -> None:
@@ -171,9 +179,8 @@ class DistributedSender:
 
     def _next(self) -> Latent | None:
         with self._ready:
-            self._ready.wait_for(lambda: self._newest is not None or self._closed)
-            latent, self._newest = self._newest, None
-            return None if self._closed else latent
+            self._ready.wait_for(lambda: bool(self._waiting) or self._closed)
+            return None if self._closed else self._waiting.pop(0)
 
 
 class DistributedReceiver:

@@ -74,6 +74,12 @@ class Presentation:
         if index and not self._clock.paused:
             self._lag.observe(self._clock.index(now_s) - index + self.decode_s * FPS)
 
+    def drafted(self, took_s: float) -> None:
+        """A draft has come that took so long: the lag shall be such that a draft begun at a true frame's own
+        index serves the frame after it."""
+        if not self._clock.paused:
+            self._lag.observe((took_s + self.decode_s) * FPS - 1 + LagChooser.TOLERANCE)
+
     def choose(self, now_s: float) -> Choice | None:
         """What to decode now; None when nothing is due.
 

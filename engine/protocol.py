@@ -159,7 +159,7 @@ class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
     """Milliseconds on the engine's monotonic clock, durations only."""
 
     world_ms: float = 0.0
-    """Of the true step this frame builds on."""
+    """Of the true step this frame builds on, and of the drafts of it that were not good."""
     extrapolate_ms: float = 0.0
     decode_ms: float = 0.0
     queue_ms: float = 0.0
@@ -172,9 +172,10 @@ class Frame(Message, frozen=True, kw_only=True):
     (an epoch begins with every reset or new seed).
 
     true: decoded from a true step's latent at its own index (or rendered, in reference mode). filled: decoded
-    from an extrapolated latent; `ahead` frames beyond the newest true one (0 for a true frame). applied_seq:
-    the newest Buttons.seq on which these pixels depend; buttons: the mask applied at this index. telemetry:
-    the game's fields in order, in their units, counts as running totals."""
+    from a latent `ahead` frames beyond the newest true one before it (0 for a true frame), filled in towards
+    the next one if `between`, otherwise extrapolated. applied_seq: the newest Buttons.seq on which these
+    pixels depend; buttons: the mask applied at this index. telemetry: the game's fields in order, in their
+    units, counts as running totals."""
 
     epoch: int
     index: int
@@ -195,6 +196,8 @@ class Frame(Message, frozen=True, kw_only=True):
     height: int
     beside: bool = False
     """From the simulator beside the dream."""
+    between: bool = False
+    """Filled in towards the next true latent, or a draft of it."""
     encoding: Literal["rgb24"] = "rgb24"
 
 

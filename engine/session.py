@@ -73,23 +73,30 @@ class ButtonTimeline:
 
     def close(self, end: int) -> Window:
         """Close the frames from the last window's end to `end` - 1."""
+        window = self.assumed(end)
+        while self._events and self._events[0].frame < end:
+            event = self._events.popleft()
+            self._held, self._seq = event.held, event.seq
+        self._closed = end
+        return window
+
+    def assumed(self, end: int) -> Window:
+        """What `close` would give if nothing more came: what is held now is held until the end."""
         begin = self._closed
         assert end > begin, f"window {begin}..{end}"
-        masks = [self._close_frame(frame) for frame in range(begin, end)]
-        self._closed = end
+        held, seq, masks, events = self._held, self._seq, [], deque(self._events)
+        for frame in range(begin, end):
+            touched = 0
+            while events and events[0].frame <= frame:
+                event = events.popleft()
+                touched |= event.held | event.pressed
+                held, seq = event.held, event.seq
+            masks.append(held | touched)
         share = share_held(masks, self.n_buttons)
-        return Window(begin, end, share, masks[-1], self._seq, tuple(masks))
+        return Window(begin, end, share, masks[-1], seq, tuple(masks))
 
     def restart(self) -> None:
         """Game time begins again at 0; what is held stays held."""
         self._held, self._closed = self.newest_held, 0
         self._seq = self.newest_seq
         self._events.clear()
-
-    def _close_frame(self, frame: int) -> int:
-        touched = 0
-        while self._events and self._events[0].frame <= frame:
-            event = self._events.popleft()
-            touched |= event.held | event.pressed
-            self._held, self._seq = event.held, event.seq
-        return self._held | touched

@@ -27,6 +27,7 @@ SendFrame = Callable[[Frame, np.ndarray], bool]
 class SimulatorRole:
     name = "simulator"
     rarely_s = 30.0  # the first picture of a level with a new look is painted from nothing
+    draft_s = math.inf
 
     def __init__(self, models: ModelsAtHand, send: SendFrame, report: Report) -> None:
         self._models, self._send, self._report = models, send, report
@@ -68,6 +69,9 @@ class SimulatorRole:
             self._timeline.restart()
             self._open_world()
             self._begin_epoch(time.monotonic())
+
+    def draft(self) -> None:
+        """A simulator makes none."""
 
     def end(self) -> None:
         self._world = None

@@ -1,9 +1,10 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,extrapolation in the environment."""
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation in the
+environment."""
 
 import os
 
 VARIABLE = "DREAMCADE_WITHOUT"
-PARTS = ("extrapolation", "openvino", "int8")
+PARTS = ("extrapolation", "drafts", "openvino", "int8")
 
 
 def without() -> frozenset[str]:

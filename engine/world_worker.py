@@ -2,10 +2,16 @@
 
 In the way of one frame: inputs come from the gateway, each step's latent and telemetry go to the decoder role
 over a link that never makes this role wait.
+
+While a window is open and there is time for it, the step at its end is drafted on the buttons so far and
+those held now. The draft goes to the decoder role, which fills in towards it. If the window closes as was
+assumed, the draft is the step; if not, the step is taken as if there had been no draft.
 """
 
+import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,7 @@ from engine.opening import make_opening
 from engine.protocol import Beginning, TrueStep
 from engine.session import NO_INPUT, ButtonTimeline, Window
 from engine.step_log import latent_hash, step_entry
+from engine.without import without
 from games import GAMES
 
 _FIRST_STRIDE = 4
@@ -26,6 +33,16 @@ _WARM_UP_STEPS = 3
 
 Report = Callable[[str, float], None]
 Log = Callable[[Beginning | TrueStep], None]
+
+
+@dataclass(frozen=True)
+class _Drafted:
+    """A draft of the step of `window`, made when `newest_seq` was the newest input; computing it took
+    took_s."""
+
+    window: Window
+    newest_seq: int
+    took_s: float
 
 
 class WorldRole:
@@ -50,6 +67,9 @@ class WorldRole:
         self._clock = GameClock()
         self._pace = StepPace()
         self._openings: dict[tuple[str, int, int], Opening] = {}
+        self._no_drafts = "drafts" in without()
+        self._drafted: _Drafted | None = None
+        self._wasted_s = 0.0  # on drafts of this window that were not good
 
     # -- a session ------------------------------------------------------------------------------------
 
@@ -115,6 +135,27 @@ class WorldRole:
         self.file(window, *self._dream(window))
 
     @property
+    def draft_s(self) -> float:
+        """Seconds that a draft would take; infinite when there is a good one, or no room for those that turn
+        out wrong. One that does is made anew if it is done before the window closes: the autopilot's racing
+        (16 changes of buttons a second) had 49 % of drafts kept and 59 % of filled frames served instead of
+        39 % and 51 %, for 1.9 instead of 1.6 steps computed in a window."""
+        if self._clock.paused or self._no_drafts:
+            return math.inf
+        if self._drafted is not None and self._drafted.newest_seq == self._timeline.newest_seq:
+            return math.inf
+        return self._pace.slow_step_s if self._pace.drafts_fit(self._decode_s()) else math.inf
+
+    def draft(self) -> None:
+        """The next step as it will be if no key moves until its window closes."""
+        window = self._timeline.assumed(self._window_end)
+        begun_s = time.monotonic()
+        result = self.dream.draft(window.share, window.end - window.begin)
+        took_s = self._took_s(window, time.monotonic() - begun_s)
+        self._drafted = _Drafted(window, self._timeline.newest_seq, took_s)
+        self._link.send(self._latent(window, result, took_s, draft=True))
+
+    @property
     def dream(self) -> WorldStepper:
         """The open session's."""
         assert self._stepper is not None
@@ -127,28 +168,40 @@ class WorldRole:
     def file(self, window: Window, result: Step, took_s: float) -> None:
         """A step was taken: pass it on, choose where the next window ends."""
         self._steps += 1
-        self._link.send(self._latent(window, result, took_s))
+        self._link.send(self._latent(window, result, took_s + self._wasted_s))
+        self._drafted, self._wasted_s = None, 0.0
+        self._pace.observe_buttons(not np.array_equal(self._expected, window.share))
         self._log(step_entry(self._epoch, self._steps, window, result.latent, self._start.record_hashes))
         self._keep_pace(window, took_s)
 
     def _dream(self, window: Window) -> tuple[Step, float]:
-        assert self._stepper is not None
+        """The step, and the seconds it took, at whatever time it was computed."""
         begun_s = time.monotonic()
-        step = self._stepper.step(window.share, window.end - window.begin)
-        return step, time.monotonic() - begun_s
+        step = self.dream.step(window.share, window.end - window.begin)
+        return step, self._took_s(window, time.monotonic() - begun_s)
 
-    def _latent(self, window: Window, result: Step, took_s: float) -> Latent:
+    def _took_s(self, window: Window, now_took_s: float) -> float:
+        """What the step of `window` took to compute: now, or when it was drafted."""
+        if self._drafted is None:
+            return now_took_s
+        if np.array_equal(self._drafted.window.share, window.share):
+            return self._drafted.took_s
+        self._wasted_s += self._drafted.took_s
+        return now_took_s
+
+    def _latent(self, window: Window, result: Step, took_s: float, draft: bool = False) -> Latent:
         return Latent(
             session=self._start.session,
             epoch=self._epoch,
             index=window.end,
             stride=window.end - window.begin or self._pace.stride,
-            step=self._steps,
+            step=self._steps + draft,
             seq=window.seq,
             buttons=window.mask,
             slips=self._slips,
             clock_index=self._clock.index(time.monotonic()),
             world_ms=took_s * 1e3,
+            draft=draft,
             telemetry=result.telemetry,
             latent=result.latent,
         )
@@ -158,6 +211,7 @@ class WorldRole:
         now_s = time.monotonic()
         self._pace.observe(took_s)
         self._window_end = window.end + self._pace.choose(self._decode_s(), now_s)
+        self._expected = self._timeline.assumed(self._window_end).share
         if (slipped := self._pace.slip_to(self._clock.index(now_s), self._window_end)) is not None:
             self._clock.set(slipped, now_s)
             self._slips += 1
@@ -167,7 +221,9 @@ class WorldRole:
     def _begin_epoch(self, now_s: float) -> None:
         """The opening's last frame is index 0; game time begins there, paused if it was."""
         self._steps = self._slips = 0
+        self._drafted, self._wasted_s = None, 0.0
         self._window_end = self._pace.stride
+        self._expected = self._timeline.assumed(self._window_end).share
         self._clock.set(0.0, now_s)
         nothing = Window(0, 0, np.zeros(self._spec.n_buttons, np.float32), 0, NO_INPUT)
         last = Step(self._opening.latents[-1], self._opening.telemetry[-1])

@@ -44,6 +44,7 @@ def test_rates_of_a_steady_second() -> None:
     assert result["true_steps_per_s"] == 15.0
     assert result["real_time_factor"] == 1.0
     assert result["filled_fraction"] == pytest.approx(45 / 61, abs=1e-4)
+    assert result["between_fraction"] == 0.0
     assert result["max_ahead_over_stride"] == 0.75
     assert result["dropped_fraction"] == 0.0
     # per shown frame: 15 steps of 8 ms, and 61 times 1 + 3 ms

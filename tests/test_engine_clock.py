@@ -76,6 +76,21 @@ def test_the_stride_never_falls_below_what_long_play_needs_and_a_fixed_one_stays
     assert fixed.choose(0.0, 0.0) == 4
 
 
+def test_drafts_need_room_for_the_steps_that_changing_buttons_have_taken_again():
+    pace = StepPace(fixed=4)
+    pace.observe(0.040)
+    assert not pace.drafts_fit(decode_s=0.0)  # two steps of 40 ms in 67
+    for _ in range(20):
+        pace.observe_buttons(False)
+    assert pace.drafts_fit(decode_s=0.0) and not pace.drafts_fit(decode_s=0.010)
+    for _ in range(20):
+        pace.observe_buttons(True)
+    assert not pace.drafts_fit(decode_s=0.0)
+    every = StepPace(fixed=1)
+    every.observe(0.001)
+    assert not every.drafts_fit(decode_s=0.0)  # no frames between
+
+
 def test_the_clock_slips_only_when_steps_cannot_catch_up():
     pace = StepPace(fixed=4)
     assert pace.slip_to(16.0, next_window_end=8) is None

@@ -18,7 +18,7 @@ def latent(index: int, **choices) -> Latent:
     )
     rng = np.random.default_rng(index)
     arrays = {"telemetry": rng.random(12, np.float32), "latent": rng.random((96, 10, 15), np.float32)}
-    return Latent(**(values | arrays | {"index": index, "world_ms": 14.5} | choices))
+    return Latent(**(values | arrays | {"index": index, "world_ms": 14.5, "draft": False} | choices))
 
 
 def test_a_latent_survives_its_message():
@@ -33,9 +33,9 @@ def test_a_latent_survives_its_message():
 
 def test_a_memory_link_keeps_the_newest():
     link = MemoryLink()
-    for index in range(10):
+    for index in range(20):
         link.send(latent(index))
-    assert [got.index for got in link.drain()] == [6, 7, 8, 9] and link.drain() == []
+    assert [got.index for got in link.drain()] == [*range(12, 20)] and link.drain() == []
 
 
 RANK = """
@@ -48,7 +48,7 @@ from engine.team import Team
 
 def latent(index):
     values = np.full((8, 10, 15), index, np.float32)
-    return Latent(1, 0, index, 4, index, 0, 0, 0, 0.0, 0.0, np.zeros(3, np.float32), values)
+    return Latent(1, 0, index, 4, index, 0, 0, 0, 0.0, 0.0, False, np.zeros(3, np.float32), values)
 
 
 team = Team()

@@ -4,18 +4,29 @@ training on a stub world, its benchmark."""
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from engine.backend import load_backend
+from engine.backend import Draft, load_backend
 from engine.bench import extrapolation
+from engine.config import GameConfig
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
 from engine.models import extrapolator as maps
-from engine.models.extrapolator_net import ExtrapolatorNet, Heads, gate, last_motion, moved, time_features
+from engine.models.extrapolator_net import (
+    ExtrapolatorNet,
+    Heads,
+    between,
+    gate,
+    last_motion,
+    moved,
+    time_features,
+)
 from engine.models.layers import perturb_on_sphere, to_sphere
-from engine.models.weights import PARTS, build, has_part, store
+from engine.models.weights import PARTS, WeightsError, build, has_part, store
 from engine.training import extrapolator as train_extrapolator
 from engine.training.clips import Scouted, choose
 from engine.training.extrapolator import Step, noisy
@@ -53,7 +64,12 @@ def small_net(game: str = "racing") -> ExtrapolatorNet:
 
 
 def learned(net: ExtrapolatorNet) -> LearnedExtrapolator:
-    return LearnedExtrapolator(TorchNet(net, torch.float32))
+    return LearnedExtrapolator(TorchNet(net, torch.float32), takes_drafts=net.takes_drafts)
+
+
+def without_drafts(config: GameConfig) -> GameConfig:
+    """Sizes of a network as they were before there were drafts."""
+    return replace(config, extrapolator=replace(config.extrapolator, draft_blocks=0))
 
 
 def steps(turns: list[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -190,6 +206,29 @@ def test_a_gain_of_one_alone_is_the_exponential_map():
     torch.testing.assert_close(made, maps.exponential(before, newest, 0.5), atol=1e-5, rtol=0)
 
 
+def test_the_way_to_a_draft_is_exact_at_both_ends_and_on_the_sphere_between():
+    newest, draft = circle([0.0, 0.6])
+    heads = Heads(torch.randn_like(newest), torch.rand(1, 1, 10, 15), torch.zeros(1, 2, 10, 15))
+    toward = maps.log_map(newest, draft)
+    made = [between(newest, toward, heads, torch.tensor(ratio)) for ratio in (0.0, 0.5, 1.0)]
+    torch.testing.assert_close(made[0], newest, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made[2], draft, atol=2e-3, rtol=0)
+    assert on_sphere(made[1]) and (made[1] - circle([0.3])[0]).abs().max() > 0.1
+
+
+def test_a_draft_and_the_time_change_what_the_learned_one_fills_in():
+    fill = learned(small_net())
+    latents, times = steps([0.0, 0.2, 0.4])
+    nothing = np.zeros(BUTTONS, np.float32)
+    near, far = (Draft(circle([turn])[0][0].numpy(), 12.0) for turn in (0.5, 0.8))
+    made = fill.interpolate(latents, times, nothing, 10, far)
+    assert on_sphere(torch.from_numpy(made))
+    assert np.abs(fill.interpolate(latents, times, nothing, 10, near) - made).max() > 1e-2
+    assert np.abs(fill.interpolate(latents, times, nothing, 9, far) - made).max() > 1e-2
+    first = fill.interpolate(latents[-1:], times[-1:], nothing, 10, far)  # an epoch's first window
+    assert on_sphere(torch.from_numpy(first))
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     directory = tmp_path_factory.mktemp("weights")
@@ -215,6 +254,43 @@ def test_openvino_and_pytorch_fill_alike(weights):
             for backend in (quick, plain)
         )
         assert np.sqrt(np.mean((a - b) ** 2)) < 0.02
+
+
+def test_openvino_and_pytorch_fill_alike_towards_a_draft(weights):
+    pytest.importorskip("openvino")
+    from engine.fast.torch_backend import TorchBackend
+
+    quick, plain = load_backend("racing", weights=str(weights)), TorchBackend("racing", weights, "cpu", 1)
+    latents, times = steps([0.0, 0.2, 0.4])
+    draft = Draft(circle([0.7])[0][0].numpy(), 12.0)
+    for time in (9, 10, 11):
+        a, b = (
+            backend.extrapolator().interpolate(latents, times, np.ones(BUTTONS, np.float32), time, draft)
+            for backend in (quick, plain)
+        )
+        assert np.sqrt(np.mean((a - b) ** 2)) < 0.02
+        assert np.sqrt(np.mean((a - latents[-1]) ** 2)) > 0.05
+
+
+def test_weights_from_before_there_were_drafts_load_and_arrive_at_one(tmp_path):
+    pytest.importorskip("openvino")
+    config = without_drafts(tiny_config())
+    store(tmp_path, config, {"extrapolator": shaken(build(config, "extrapolator"))})
+    told = json.loads((tmp_path / "config.json").read_text())
+    del told["extrapolator"]["draft_blocks"]
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    fill = load_backend("racing", roles=(), weights=str(tmp_path)).extrapolator()
+    latents, times = steps([0.0, 0.2, 0.4])
+    nothing = np.zeros(BUTTONS, np.float32)
+    draft = Draft(circle([0.7])[0][0].numpy(), 12.0)
+    alone, half, near = (
+        fill.extrapolate(latents, times, nothing, 10),
+        fill.interpolate(latents, times, nothing, 10, draft),
+        fill.interpolate(latents, times, nothing, 11.999, draft),
+    )
+    np.testing.assert_allclose(near, draft.latent, atol=5e-3)
+    assert on_sphere(torch.from_numpy(half)) and np.abs(alone - latents[-1]).max() > 1e-3
+    assert np.square(half - draft.latent).sum() < np.square(alone - draft.latent).sum()
 
 
 def test_weights_without_an_extrapolator_load_and_fall_back_to_the_sphere_map(tmp_path):
@@ -266,6 +342,16 @@ def test_windows_reach_as_far_as_they_say(tmp_path):
     torch.testing.assert_close(back, batch.strides * 0.05, atol=0.02, rtol=0)
 
 
+def test_windows_with_a_draft_lie_between_it_and_the_newest_latent():
+    batch = windows(stub_runs(8), 256, drafted=0.5)
+    has = batch.drafted
+    assert 0.2 < has.float().mean() < 0.7 and (batch.strides[has] > 1).all()
+    assert (batch.aheads[has] >= 1).all() and (batch.aheads[has] < batch.strides[has]).all()
+    turn = maps.log_map(batch.newest, batch.draft).square().mean(1).sqrt().mean((1, 2))
+    torch.testing.assert_close(turn, batch.strides * has * 0.05, atol=0.02, rtol=0)
+    assert not windows(stub_runs(8), 64).drafted.any()
+
+
 def test_noise_that_inputs_share_with_the_truth_keeps_them_on_the_sphere():
     batch = noisy(windows(stub_runs(4), 32))
     assert all(on_sphere(z) for z in (batch.before, batch.newest, batch.truth))
@@ -281,9 +367,58 @@ def test_a_few_updates_reduce_the_loss_on_a_stub_world():
         loss, errors, _ = model(windows(runs, 16), None)
         training.backward(loss)
         training.apply()
-        removed.append(float(1 - errors[0] / errors[1]))
+        removed.append(float(1 - errors[0, 0] / errors[0, 2]))
     assert sum(removed[:5]) / 5 < 0.2
     assert sum(removed[-5:]) / 5 > 0.6
+
+
+def test_a_few_updates_teach_the_way_to_a_draft_on_a_stub_world():
+    """Whose tokens go round on small circles: the way there bows out from the great one."""
+    torch.manual_seed(0)
+    middle, right, up = torch.linalg.qr(torch.randn(CHANNELS, 3))[0].T.reshape(3, CHANNELS, 1, 1) * 4
+    turns = (torch.arange(25) * 0.2 + torch.rand(16, 1) * 6)[..., None, None, None]
+    latents = 0.6 * middle + 0.8 * (right * turns.cos() + up * turns.sin())
+    latents = latents.expand(-1, -1, -1, 10, 15).to(torch.bfloat16)
+    runs = Runs(latents, torch.zeros(16, 25, BUTTONS), torch.zeros(16, 25, dtype=torch.bool))
+    net = ExtrapolatorNet(tiny_config())
+    model = Step(net, Metric(torch.eye(CHANNELS)))
+    training = Training(net, 1e6, lr=3e-3, muon_lr=None, warmup=5)
+    ratios = []
+    for _ in range(60):
+        loss, errors, _ = model(windows(runs, 32, drafted=1.0, usual=1.0), None)
+        training.backward(loss)
+        training.apply()
+        ratios.append(float(errors[1, 0] / errors[1, 1]))
+    assert ratios[0] == pytest.approx(1.0, abs=1e-3)  # the great circle, while it knows nothing
+    assert sum(ratios[-5:]) / 5 < 0.8
+
+
+def test_a_network_without_drafts_is_gone_on_from_and_is_the_same_without_one(tmp_path):
+    config = tiny_config()
+    plain = shaken(ExtrapolatorNet(without_drafts(config)))
+    save_file({f"extrapolator.{k}": v for k, v in plain.state_dict().items()}, tmp_path / "x.safetensors")
+    net = ExtrapolatorNet(config)
+    train_extrapolator.resume(net, config, tmp_path / "x.safetensors")
+    latents, times = steps([0.0, 0.2, 0.4])
+    old, new = (
+        learned(one).extrapolate(latents, times, np.ones(BUTTONS, np.float32), 10) for one in (plain, net)
+    )
+    np.testing.assert_allclose(old, new, atol=1e-6)
+    wide = replace(config, extrapolator=replace(config.extrapolator, width=32))
+    with pytest.raises(WeightsError, match="sizes"):
+        train_extrapolator.resume(ExtrapolatorNet(wide), wide, tmp_path / "x.safetensors")
+
+
+def test_edges_that_are_soft_cost():
+    class Straight(torch.nn.Module):
+        def forward(self, z):
+            return z[:, :3]
+
+    sharp = torch.zeros(1, 3, 32, 32)
+    sharp[..., 16:] = 1.0
+    soft = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
+    loss = train_extrapolator.PixelLoss(Straight(), 0.0, 1.0)
+    assert loss(soft, sharp) > 0.01 and loss(sharp, sharp) == 0
 
 
 def test_the_fitted_combination_beats_hold_on_a_great_circle():
@@ -340,6 +475,11 @@ def test_the_stage_writes_what_pack_packs(weights, tmp_path, monkeypatch):
     net = build(tiny_config(), "extrapolator")
     net.load_state_dict(state)
     assert state["coefficients"].shape == (2, 8, 16, 3)
+    again = [*stage, "--small", "--updates", "1", "--pixels", "1", "--resume"]
+    monkeypatch.setattr(sys, "argv", [*again, str(tmp_path / "racing-extrapolator.safetensors")])
+    train_extrapolator.main()
+    monkeypatch.setattr(sys, "argv", [*again, str(weights)])
+    train_extrapolator.main()
 
 
 # -- the benchmark ------------------------------------------------------------------------------------

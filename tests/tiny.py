@@ -33,7 +33,7 @@ def tiny_config(game: str = "racing") -> GameConfig:
             registers=2,
             noise=4,
         ),
-        extrapolator=ExtrapolatorConfig(width=16, blocks=1),
+        extrapolator=ExtrapolatorConfig(width=16, blocks=1, draft_blocks=1),
     )
 
 

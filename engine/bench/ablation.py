@@ -1,4 +1,4 @@
-"""What extrapolation, OpenVINO and int8 each give, in one run: `dreamcade bench ablation`.
+"""What extrapolation, drafts, OpenVINO and int8 each give, in one run: `dreamcade bench ablation`.
 
     python -m engine.bench.ablation racing [--seconds 15] [--rounds 2] [--json]
 
@@ -21,13 +21,14 @@ import torch
 from engine.backend import load_backend
 from engine.models.weights import SHIPPED, WeightsError
 from engine.training.clips import Clip, choose, clips_of, scout
-from engine.training.filled import Filling
+from engine.training.filled import PLAYED, Filling
 from engine.without import VARIABLE
 from games import GAMES, TRAIN_SEEDS
 
 WAYS = {
     "everything on": "",
     "no extrapolation": "extrapolation",
+    "no drafts": "drafts",
     "no int8": "int8",
     "no OpenVINO": "openvino",
 }
@@ -100,6 +101,9 @@ def shown_psnr(game: str, off: str, clips: list[tuple[Clip, dict[str, float]]], 
     learned = "learned" if "learned" in filling.estimators else "exponential_gated"
     name = "hold" if off == "extrapolation" else learned
     filling.estimators = {name: filling.estimators[name]}
+    drafts = name == "learned" and off != "drafts"
+    filling.drafting = {"learned_draft": filling.drafting["learned_draft"]} if drafts else {}
+    name = PLAYED if drafts else name
     for clip, _ in clips:
         filling.add(clip)
     shares = clips[0][1]

@@ -2,6 +2,9 @@
 
     python -m engine.bench.extrapolation [racing] [--stride 4] [--clips 24] [--json]
 
+Estimators whose names end in _draft fill in between the newest true latent and the next one; `played` has it
+where play would have it, see engine/training/filled.py.
+
 Per frame ahead (1 to 2 x stride) and case (steady motion, buttons changing, events): PSNR, SSIM, and the
 share of hold's excess squared error that is removed, excess over decode(encode(truth)). Then each estimator's
 cost, the seam (the change from the last filled frame to the next true one, over the change between true
@@ -92,7 +95,7 @@ def measure(
 
 
 def as_json(game: str, filling: Filling, stride: int, shares: dict[str, float]) -> dict[str, Any]:
-    scores, names = filling.scores, [*filling.estimators, OLD_BUTTONS]
+    scores, names = filling.scores, [*filling.names, OLD_BUTTONS]
     if "learned" not in filling.estimators:
         names.remove(OLD_BUTTONS)
     return {
@@ -102,7 +105,7 @@ def as_json(game: str, filling: Filling, stride: int, shares: dict[str, float]) 
         "clips": {case: len(scores.errors.get((case, stride, "hold"), [])) for case in CASES},
         "cases": {case: filled_table(scores, ["ceiling", *names], stride, {case: 1.0}) for case in CASES},
         "removed": {case: removed(scores, names, stride, {case: 1.0}) for case in CASES},
-        "as_played": filled_table(scores, ["ceiling", *filling.estimators], stride, shares),
+        "as_played": filled_table(scores, ["ceiling", *filling.names], stride, shares),
         "seam_ratio": {name: round(statistics.fmean(v), 3) for name, v in scores.seams.items()},
         "cost_ms": {name: round(statistics.median(v), 3) for name, v in scores.took_ms.items()},
     }

@@ -4,6 +4,7 @@ The model itself is a callable on numpy arrays (an OpenVINO graph or a PyTorch m
 dreams alike."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,6 +18,27 @@ from games import GAMES
 StepFunction = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 EMPTY = np.float32(-1e9)
 """Attention bias of a ring slot that holds nothing yet."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the model gives: latent [C, H, W], told [F], and its ring entries where the ring is kept here."""
+
+    latent: np.ndarray
+    told: np.ndarray
+    entries: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class _Drafted:
+    """A step computed ahead of its time."""
+
+    buttons: np.ndarray
+    stride: int
+    made: Made
+
+    def is_of(self, buttons: np.ndarray, stride: int) -> bool:
+        return stride == self.stride and np.array_equal(buttons, self.buttons)
 
 
 class Dream:
@@ -33,11 +55,14 @@ class Dream:
             (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), ring_type
         )
         self.bias = np.full(slots, EMPTY, np.float32)
+        self._noise: np.ndarray | None = None
+        self._drafted: _Drafted | None = None
 
     def open(self, opening: Opening, noise_seed: int) -> np.ndarray:
         """Forget everything, fill the ring from the opening's steps. Returns what was expected of each of
         them from the true one before, [T - 1, C, H, W]: the next step's quality can be read off it."""
         self.random = np.random.default_rng(noise_seed)
+        self._noise = self._drafted = None
         self.bias[:] = EMPTY
         self.number = 0
         before = np.concatenate((opening.telemetry[:1], opening.telemetry[:-1]))
@@ -58,6 +83,16 @@ class Dream:
         """One true step. buttons [N] float32 shares; stride 1 to max_stride."""
         return self.file(*self._advance(buttons, stride), stride)
 
+    def draft(self, buttons: np.ndarray, stride: int) -> Step:
+        """The next step, not filed: that one draws no other noise, and is this one if it is of the same."""
+        if self._drafted is None or not self._drafted.is_of(buttons, stride):
+            self._drop_draft()
+            self._keep()
+            self._drafted = _Drafted(np.array(buttons, np.float32), stride, self._computed(buttons, stride))
+        made = self._drafted.made
+        totals = self.scale.in_units(torch.from_numpy(made.told), self.totals, stride)
+        return Step(made.latent, totals.numpy())
+
     def file(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
         """What a step made is what the next one begins from."""
         self.previous, self.latent, self.told = self.latent, latent, told
@@ -65,13 +100,42 @@ class Dream:
         return Step(latent, self.totals.numpy())
 
     def drawn(self) -> np.ndarray:
-        """The next step's random vector, [D] float32."""
-        return self.random.standard_normal(self.config.noise, np.float32) * np.float32(
-            self.config.temperature
-        )
+        """The next step's random vector, [D] float32, the same until that is filed."""
+        if self._noise is None:
+            noise = self.random.standard_normal(self.config.noise, np.float32)
+            self._noise = noise * np.float32(self.config.temperature)
+        return self._noise
 
     def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
-        """Run the model on the latent at hand and file its keys and values; returns what it made."""
+        """Take what was drafted, if it is of the same, else run the model; file its keys and values; returns
+        what it made."""
+        if self._drafted is None or not self._drafted.is_of(buttons, stride):
+            self._drop_draft()
+            made = self._computed(buttons, stride)
+        else:
+            made = self._drafted.made
+        self._file_entries(made)
+        self._noise = self._drafted = None
+        self.number += 1
+        return made.latent, made.told
+
+    def _drop_draft(self) -> None:
+        if self._drafted is not None:
+            self._drafted = None
+            self._back()
+
+    def _keep(self) -> None:
+        """Before a draft: remember whatever `_computed` changes."""
+
+    def _back(self) -> None:
+        """After a draft that is not taken: to what was remembered."""
+
+    def _file_entries(self, made: Made) -> None:
+        slot = self.number % len(self.bias)
+        self.ring[:, :, slot], self.bias[slot] = made.entries, 0
+
+    def _computed(self, buttons: np.ndarray, stride: int) -> Made:
+        """Run the model on the latent at hand."""
         cos, sin = rotary(torch.tensor(self.number), self.config.head_width)
         noise = self.drawn()
         made, told, entries = self.run(
@@ -89,7 +153,4 @@ class Dream:
                 self.bias,
             ]
         )
-        slot = self.number % len(self.bias)
-        self.ring[:, :, slot], self.bias[slot] = entries, 0
-        self.number += 1
-        return made[0], told[0]
+        return Made(made[0], told[0], entries)

@@ -39,6 +39,14 @@ class LeadingWorld:
         Order(Kind.FORGET, world).give(self.orders)
         self.own.forget(world)
 
+    def keep(self, world: int) -> None:
+        Order(Kind.KEEP, world).give(self.orders)
+        self.own.keep(world)
+
+    def back(self, world: int) -> None:
+        Order(Kind.BACK, world).give(self.orders)
+        self.own.back(world)
+
     def step(self, controls: np.ndarray) -> None:
         Order(Kind.STEP, 0, controls).give(self.orders)
         self.own.step(controls)
@@ -64,6 +72,10 @@ class FollowingWorld:
         own = self.own
         if order.kind == Kind.FORGET:
             own.forget(order.number)
+        elif order.kind == Kind.KEEP:
+            own.keep(order.number)
+        elif order.kind == Kind.BACK:
+            own.back(order.number)
         elif order.kind == Kind.STEP:
             own.step(order.payload.reshape(own.controls.shape))
         else:

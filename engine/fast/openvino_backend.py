@@ -8,6 +8,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,16 @@ class OpenVinoBackend:
         if not has_part(self.directory, "extrapolator"):
             return SphereExtrapolator()
         # 0.2 GFLOP is as quick on one thread, and does not wait for a second one where the cores are busy.
-        request = self._compiled("extrapolator", INFERENCE_NUM_THREADS=1).create_infer_request()
+        compiled = self._compiled("extrapolator", INFERENCE_NUM_THREADS=1)
+        request, taken = compiled.create_infer_request(), len(compiled.inputs)
 
-        def run(*arrays: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            results = request.infer(list(arrays))
+        def run(arrays: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            results = request.infer(list(arrays[:taken]))
             push, gain, log_errors = (np.array(results[i]) for i in range(3))
             return push, gain, log_errors
 
-        return LearnedExtrapolator(run)
+        drafts = self.config.extrapolator.draft_blocks > 0
+        return LearnedExtrapolator(run, takes_drafts=drafts)
 
 
 class OpenVinoStep:

@@ -50,8 +50,15 @@ class FlatHeads(nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, motion: Tensor, newest: Tensor, told: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return tuple(self.net(motion, newest, told))  # type: ignore[return-value]
+    def forward(
+        self,
+        motion: Tensor,
+        newest: Tensor,
+        told: Tensor,
+        toward: Tensor | None = None,
+        drafted: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return tuple(self.net(motion, newest, told, toward, drafted))  # type: ignore[return-value]
 
 
 def export(directory: Path, config: GameConfig, part: str, path: Path, ranges: Ranges | None = None) -> None:
@@ -74,7 +81,7 @@ def traced(model: nn.Module, config: GameConfig, part: str) -> openvino.Model:
     if part == "world":
         module, example = FlatStep(model), world_example(config.world)
     elif part == "extrapolator":
-        module, example = FlatHeads(model), extrapolator_example(config.world)  # type: ignore[assignment]
+        module, example = FlatHeads(model), extrapolator_example(config)  # type: ignore[assignment]
     else:
         module, example = EncodeBytes(model), (torch.zeros(1, 480, 720, 3, dtype=torch.uint8),)  # type: ignore[assignment]
     with torch.inference_mode(), warnings.catch_warnings():
@@ -84,10 +91,12 @@ def traced(model: nn.Module, config: GameConfig, part: str) -> openvino.Model:
     return graph
 
 
-def extrapolator_example(config: WorldConfig) -> tuple[Tensor, ...]:
-    """Inputs of FlatHeads, of the right shapes."""
-    latent = torch.randn(1, config.channels, config.rows, config.columns)
-    return latent, latent, torch.zeros(1, config.buttons + TIMES)
+def extrapolator_example(config: GameConfig) -> tuple[Tensor, ...]:
+    """Inputs of FlatHeads, of the right shapes; those of a draft for a network that takes one."""
+    world = config.world
+    latent = torch.randn(1, world.channels, world.rows, world.columns)
+    plain = (latent, latent, torch.zeros(1, world.buttons + TIMES))
+    return (*plain, latent, torch.ones(1, 1)) if config.extrapolator.draft_blocks else plain
 
 
 def world_example(config: WorldConfig) -> tuple[Tensor, ...]:

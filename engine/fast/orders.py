@@ -27,6 +27,8 @@ class Kind(IntEnum):
     PLACE = 3
     STEP = 4
     DECODE = 5
+    KEEP = 6
+    BACK = 7
 
 
 class LeaderGone(EngineError):

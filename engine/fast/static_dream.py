@@ -3,7 +3,7 @@
 import numpy as np
 
 from engine.backend import Step
-from engine.fast.dream import Dream
+from engine.fast.dream import Dream, Made
 from engine.fast.static_world import Controls, World
 from engine.models.telemetry import TelemetryScale
 from games import GAMES
@@ -20,14 +20,12 @@ class StaticDream(Dream):
         self.bias = np.zeros(0, np.float32)  # the ring is not here
         self.number = 0
         self._made: np.ndarray | None = None
+        self._noise = self._drafted = None
 
     def controls(self, buttons: np.ndarray, stride: int) -> np.ndarray:
         """This slot's row of Controls.packed for its next step; draws its noise, and places what it begins
         from where that is not the world's own."""
-        if self.number == 0:
-            self.world.forget(self.slot)
-        if self.latent is not self._made:  # an opening's true latent
-            self.world.place(self.slot, self.latent, self.previous, self.told)
+        self._place()
         row = Controls(
             buttons=np.asarray(buttons, np.float32)[None],
             noise=self.drawn()[None],
@@ -36,17 +34,34 @@ class StaticDream(Dream):
         )
         return row.packed()[0]
 
+    def _place(self) -> None:
+        if self.number == 0:
+            self.world.forget(self.slot)
+        if self.latent is not self._made:  # an opening's true latent
+            self.world.place(self.slot, self.latent, self.previous, self.told)
+
     def stepped(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
         """The world has stepped this slot, with its controls, to these."""
+        assert self._drafted is None, "the slots of a batch make no drafts"
+        self._noise = None
         self.number += 1
         self._made = latent
         return self.file(latent, told, stride)
 
-    def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    def _computed(self, buttons: np.ndarray, stride: int) -> Made:
+        """The world's own state moves on with it."""
         row = self.controls(buttons, stride)
         controls = np.zeros((self.world.slots, len(row)), np.float32)
         controls[self.slot] = row
         self.world.step(controls)
-        self.number += 1
-        self._made, told = self.world.made(self.slot)
-        return self._made, told
+        return Made(*self.world.made(self.slot))
+
+    def _keep(self) -> None:
+        self._place()
+        self.world.keep(self.slot)
+
+    def _back(self) -> None:
+        self.world.back(self.slot)
+
+    def _file_entries(self, made: Made) -> None:
+        self._made = made.latent  # the ring is the world's

@@ -51,6 +51,13 @@ class World(Protocol):
     def forget(self, world: int) -> None:
         """Empty one world's ring."""
 
+    def keep(self, world: int) -> None:
+        """Remember what the next step of one world begins from."""
+
+    def back(self, world: int) -> None:
+        """Let it begin from there again. What the ring holds of the step between is in the slot that the next
+        one writes."""
+
     def step(self, controls: np.ndarray) -> None:
         """One true step of the active worlds. controls: Controls.packed."""
 
@@ -88,6 +95,7 @@ class StaticWorld:
         ring = (len(config.time_layers), 2, worlds, share, config.heads, config.context, config.head_width)
         self.ring = torch.zeros(ring, device=device, dtype=dtype)
         self.worlds = torch.arange(worlds, device=device)
+        self.kept: dict[int, tuple[Tensor, ...]] = {}  # by world: what a draft began from
         self.stride_names = torch.arange(1.0, config.max_stride + 1, device=device)[None]
 
     # -- the host's side: see World -------------------------------------------------------------------
@@ -99,6 +107,17 @@ class StaticWorld:
     def forget(self, world: int) -> None:
         self.number[world] = 0
         self.bias[world] = EMPTY
+
+    def keep(self, world: int) -> None:
+        self.kept[world] = tuple(buffer[world].clone() for buffer in self._state)
+
+    def back(self, world: int) -> None:
+        for buffer, value in zip(self._state, self.kept[world]):
+            buffer[world].copy_(value)
+
+    @property
+    def _state(self) -> tuple[Tensor, ...]:
+        return self.latent, self.previous, self.told, self.number
 
     def step(self, controls: np.ndarray) -> None:
         self.controls.copy_(torch.from_numpy(controls))

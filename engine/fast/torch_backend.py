@@ -63,7 +63,8 @@ class TorchBackend:
     def extrapolator(self) -> SphereExtrapolator | LearnedExtrapolator:
         if not has_part(self.directory, "extrapolator"):
             return SphereExtrapolator()
-        return LearnedExtrapolator(TorchNet(self._part("extrapolator"), self.dtype))
+        drafts = self.config.extrapolator.draft_blocks > 0
+        return LearnedExtrapolator(TorchNet(self._part("extrapolator"), self.dtype), takes_drafts=drafts)
 
 
 class TorchStep:

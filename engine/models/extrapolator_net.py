@@ -1,10 +1,11 @@
 """The learned extrapolator: a small convolutional network on the last two latents, the newest buttons and the
-time ahead. It sees keys that no true step has seen yet.
+time ahead. It sees keys that no true step has seen yet. One network, two modes.
 
-The network's output is a tangent at the newest latent and a gain on the last motion, so that the exponential
-map is its base and hold what it does when it knows nothing; it also predicts its own error and hold's, by
-which the move is trusted, damped or dropped. Geometry stays in float32 outside of the quick twins' graph,
-which holds `Heads` of `forward` only."""
+Without a draft its output is a tangent at the newest latent and a gain on the last motion, so that the
+exponential map is its base and hold what it does when it knows nothing; it also predicts its own error and
+hold's, by which the move is trusted, damped or dropped. With a draft of the next true latent it gives how far
+the way there bows out from the great circle, which is what it does when it knows nothing. Geometry stays in
+float32 outside of the quick twins' graph, which holds `Heads` of `forward` only."""
 
 from typing import NamedTuple
 
@@ -23,7 +24,9 @@ TIMES = 4
 
 class Heads(NamedTuple):
     """push [B, C, H, W] (tangent per ratio, not yet projected), gain [B, 1, H, W] on the last motion,
-    log_errors [B, 2, H, W]: of the squared errors expected of moving and of holding."""
+    log_errors [B, 2, H, W]: of the squared errors expected of moving and of holding. With a draft, push and
+    gain (on the tangent towards it) are the bow at half way, and instead of holding it is the great circle.
+    """
 
     push: Tensor
     gain: Tensor
@@ -47,15 +50,38 @@ class Block(nn.Module):
         return x + self.out(F.silu(self.conv(x) * (1 + scale) + shift + seen))
 
 
+class DraftPath(nn.Module):
+    """What a network that takes drafts has besides: a way in for the draft, blocks, and heads of its own.
+
+    The blocks begin as identities and the heads at zero: added to a network without them it changes nothing
+    there, and follows the great circle to a draft."""
+
+    def __init__(self, channels: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.toward = nn.Conv2d(channels, width, 1, bias=False)
+        self.drafted = nn.Linear(1, _TOLD, bias=False)
+        self.conditions = nn.Linear(_TOLD, 2 * width * blocks)
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+        self.mix = nn.Conv2d(width + 2 * channels, 2 * width, 1)
+        self.head = nn.Conv2d(2 * width, channels + 3, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def made(self, x: Tensor, newest: Tensor, toward: Tensor) -> Tensor:
+        """[B, C + 3, H, W]. A token's own latents pass by the narrow trunk here."""
+        return self.head(F.silu(self.mix(torch.cat((F.silu(x), newest, toward), 1))))
+
+
 class ExtrapolatorNet(nn.Module):
-    """About 0.6 M parameters at the shipped sizes."""
+    """About 0.6 M parameters at the shipped sizes without drafts, 1.1 M with them."""
 
     coefficients: Tensor
 
     def __init__(self, config: GameConfig) -> None:
         super().__init__()
         world, own = config.world, config.extrapolator
-        self.channels, self.blocks_count = world.channels, own.blocks
+        self.takes_drafts = own.draft_blocks > 0
+        self.channels = world.channels
         self.stem = nn.Conv2d(2 * world.channels, own.width, 1)
         self.place = nn.Parameter(torch.zeros(own.width, world.rows, world.columns))
         self.told = nn.Linear(world.buttons + TIMES, _TOLD)
@@ -67,21 +93,45 @@ class ExtrapolatorNet(nn.Module):
         # The linear combination's table: [two or three latents at hand, stride - 1, frames ahead - 1, 3].
         hold = torch.tensor([0.0, 0.0, 1.0]).expand(2, MAX_STRIDE, 2 * MAX_STRIDE, 3)
         self.register_buffer("coefficients", hold.clone())
+        if self.takes_drafts:
+            self.draft = DraftPath(world.channels, own.width, own.draft_blocks)
 
-    def forward(self, motion: Tensor, newest: Tensor, told: Tensor) -> Heads:
-        """motion: the last motion as a tangent at newest, both [B, C, H, W]; told [B, N + TIMES]."""
+    def forward(
+        self,
+        motion: Tensor,
+        newest: Tensor,
+        told: Tensor,
+        toward: Tensor | None = None,
+        drafted: Tensor | None = None,
+    ) -> Heads:
+        """motion: the last motion as a tangent at newest, both [B, C, H, W]; told [B, N + TIMES]. toward:
+        the tangent at newest that leads to a draft, zero where drafted [B, 1] is 0 and not 1; a network that
+        takes none looks at neither."""
         x = self.stem(torch.cat((newest, motion), 1)) + self.place
-        conditions = self.conditions(F.silu(self.told(told)))[..., None, None]
-        for block, condition in zip(self.blocks, conditions.chunk(self.blocks_count, 1)):
-            x = block(x, *condition.chunk(2, 1))
-        push, gain, log_errors = self.head(F.silu(x)).split((self.channels, 1, 2), 1)
-        return Heads(push, gain, log_errors)
+        heard = self.told(told)
+        if not self.takes_drafts:
+            made = self.head(F.silu(_through(self.blocks, x, self.conditions(F.silu(heard)))))
+        else:
+            assert toward is not None and drafted is not None
+            heard = F.silu(heard + self.draft.drafted(drafted))
+            x = _through(self.blocks, x + self.draft.toward(toward), self.conditions(heard))
+            x = _through(self.draft.blocks, x, self.draft.conditions(heard))
+            towards = self.draft.made(x, newest, toward)
+            made = torch.where(drafted[..., None, None] > 0, towards, self.head(F.silu(x)))
+        return Heads(*made.split((self.channels, 1, 2), 1))
 
     def combined(self, strides: Tensor, aheads: Tensor, deep: Tensor) -> Tensor:
         """The table's coefficients [B, 3] for strides, aheads [B] in frames; deep [B] bool: three latents."""
         stride = strides.round().long().clamp(1, MAX_STRIDE) - 1
         ahead = aheads.round().long().clamp(1, 2 * MAX_STRIDE) - 1
         return self.coefficients[deep.long(), stride, ahead]
+
+
+def _through(blocks: nn.ModuleList, x: Tensor, conditions: Tensor) -> Tensor:
+    """conditions [B, 2 x width x blocks]: each block's scale and shift."""
+    for block, condition in zip(blocks, conditions[..., None, None].chunk(len(blocks), 1)):
+        x = block(x, *condition.chunk(2, 1))
+    return x
 
 
 def last_motion(before: Tensor, newest: Tensor) -> Tensor:
@@ -100,6 +150,14 @@ def moved(newest: Tensor, motion: Tensor, heads: Heads, ratio: Tensor, trust: Te
     """The latent where the network's tangent leads. ratio [B, 1, 1, 1]; trust 0 to 1, broadcast."""
     tangent = tangential(newest, heads.push) + motion * heads.gain
     return exp_map(newest, tangent * (ratio * trust))
+
+
+def between(newest: Tensor, toward: Tensor, heads: Heads, ratio: Tensor) -> Tensor:
+    """The latent at `ratio` (0 to 1, [B, 1, 1, 1]) of the way to the draft where `toward` leads: the great
+    circle, bowed out as the network says. Exact at both ends."""
+    bow = 4 * ratio * (1 - ratio)
+    tangent = toward * (ratio + bow * heads.gain) + tangential(newest, heads.push) * bow
+    return exp_map(newest, tangent)
 
 
 def gate(before: Tensor, newest: Tensor, heads: Heads) -> Tensor:

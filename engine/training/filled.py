@@ -1,7 +1,13 @@
 """Filled frames against the simulator's own: what `bench extrapolation` prints and `evaluate` calls `filled`.
 
 An estimator's excess is its squared pixel error beyond that of decode(encode(truth)); what it removes of
-hold's excess is the figure. Clips and their cases: engine/training/clips.py."""
+hold's excess is the figure. Clips and their cases: engine/training/clips.py.
+
+Estimators with a draft are given the true latent a stride ahead and fill in the frames before it: in play a
+draft that holds is the next true latent. `played` is what play would show with the learned one: it has the
+draft from the first frame on where buttons stay as they are, and REDRAFT_FRAMES after they last changed;
+before that it extrapolates with the newest buttons. (For the frames before a change play fills in towards a
+draft that turns out wrong; here those count as extrapolated.)"""
 
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.backend import Backend, FrameDecoder
+from engine.backend import Backend, Draft, FrameDecoder
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
 from engine.models import extrapolator as maps
 from engine.models.autoencoder import from_bytes
@@ -66,6 +72,29 @@ def estimators(backend: Backend, directory: Path) -> dict[str, Fill]:
     }
 
 
+DraftFill = Callable[[np.ndarray, np.ndarray, np.ndarray, float, Draft], np.ndarray]
+"""engine.backend.Extrapolator.interpolate."""
+PLAYED = "played"
+REDRAFT_FRAMES = 2
+"""From a change of buttons to the first frame that a draft made then can serve, where a step takes 1 to 2."""
+
+
+def drafting_estimators(backend: Backend, directory: Path) -> dict[str, DraftFill]:
+    """Every estimator that takes a draft."""
+    known: dict[str, DraftFill] = {"great_circle_draft": SphereExtrapolator().interpolate}
+    if has_part(directory, "extrapolator"):
+        known["learned_draft"] = backend.extrapolator().interpolate
+    return known
+
+
+def has_draft(buttons: np.ndarray, stride: int) -> list[bool]:
+    """Whether play fills in towards a good draft, for the frames 1 to stride - 1 ahead. buttons [>= 1 +
+    stride, N]: of the newest true frame and those after."""
+    changed = [k for k in range(1, stride + 1) if (buttons[k] != buttons[k - 1]).any()]
+    last = max(changed, default=-REDRAFT_FRAMES)
+    return [k >= last + REDRAFT_FRAMES for k in range(1, stride)]
+
+
 OLD_BUTTONS = "learned_old_buttons"
 """The learned one told the buttons of frame t: what the newest buttons are worth."""
 
@@ -112,7 +141,13 @@ class Filling:
     def __init__(self, backend: Backend, directory: Path, ssim: bool = True) -> None:
         self.encoder, self.decoder, self.ssim = backend.encoder(), backend.decoder(), ssim
         self.estimators = estimators(backend, directory)
+        self.drafting = drafting_estimators(backend, directory)
         self.scores = Scores()
+
+    @property
+    def names(self) -> list[str]:
+        """Of everything that is scored, but OLD_BUTTONS."""
+        return [*self.estimators, *self.drafting, *([PLAYED] if "learned" in self.estimators else [])]
 
     def add(self, clip: Clip) -> None:
         latents = self.encoder.encode(clip.pictures)
@@ -125,27 +160,50 @@ class Filling:
                 made = made.expand(2 * clip.stride, -1, -1, -1)
             self._score(clip, name, made, true)
             self._seam(clip, name, made, ceiling)
+        self._add_drafting(clip, latents, true, ceiling)
         if "learned" in self.estimators and "buttons" in clip.cases:
             stale = np.repeat(clip.buttons[:1], 2 * clip.stride, 0)
             fill = self.estimators["learned"]
             made = self._filled(clip, latents[:3], OLD_BUTTONS, fill, stale)
             self._score(clip, OLD_BUTTONS, made, true, only="buttons")
 
+    def _add_drafting(self, clip: Clip, latents: np.ndarray, true: Tensor, ceiling: Tensor) -> None:
+        """latents of clip.pictures; true, ceiling: as `add` has them."""
+        draft, between = Draft(latents[2 + clip.stride], float(clip.stride)), range(clip.stride - 1)
+        drafted: dict[str, Tensor] = {}
+        for name, fill in self.drafting.items():
+
+            def towards(given: np.ndarray, times: np.ndarray, buttons: np.ndarray, time: float) -> np.ndarray:
+                return fill(given, times, buttons, time, draft)  # noqa: B023, called before the next one
+
+            held = np.repeat(clip.buttons[clip.stride : clip.stride + 1], clip.stride - 1, 0)
+            drafted[name] = made = self._filled(clip, latents[:3], name, towards, held)
+            self._score(clip, name, made, true)
+            self._seam(clip, name, made, ceiling)
+        if "learned" in self.estimators and "learned_draft" in drafted:
+            alone = self._filled(clip, latents[:3], PLAYED, self.estimators["learned"], clip.buttons[1:])
+            served = has_draft(clip.buttons, clip.stride)
+            made = torch.stack([drafted["learned_draft"][i] if served[i] else alone[i] for i in between])
+            self._score(clip, PLAYED, made, true)
+            self._seam(clip, PLAYED, made, ceiling)
+
     def _filled(self, clip: Clip, given: np.ndarray, name: str, fill: Fill, buttons: np.ndarray) -> Tensor:
-        """Decoded pictures [2s, 3, 480, 720] of the frames ahead; of hold one is enough."""
+        """Decoded pictures [K, 3, 480, 720] of the frames ahead that `buttons` [K, N] are for; of hold one is
+        enough."""
         made = []
-        for ahead in range(1, 2 if name == "hold" else 2 * clip.stride + 1):
+        for ahead in range(1, 2 if name == "hold" else len(buttons) + 1):
             began = time.perf_counter()
             made.append(fill(given, clip.times, buttons[ahead - 1], float(ahead)))
             self.scores.took_ms.setdefault(name, []).append((time.perf_counter() - began) * 1e3)
         return decoded(self.decoder, np.stack(made))
 
     def _score(self, clip: Clip, name: str, made: Tensor, true: Tensor, only: str = "") -> None:
-        """only: score this case alone, and leave out the others' frames."""
+        """made [K, 3, H, W], K at most 2s. only: score this case alone, leave out the others' frames."""
+        true = true[: len(made)]
         errors = (made - true).square().mean((1, 2, 3)).tolist()
         # At half size, as the measure's authors advise for pictures of this height.
         same = measures.ssim(F.avg_pool2d(made, 2), F.avg_pool2d(true, 2)).tolist() if self.ssim else []
-        for k, case in enumerate(clip.cases, start=1):
+        for k, case in enumerate(clip.cases[: len(made)], start=1):
             if only and case != only:
                 continue
             self.scores.errors.setdefault((case, k, name), []).append(errors[k - 1])
@@ -191,6 +249,6 @@ def measure_filled(
         times = [t for place, t in chosen if place == world]
         for clip in clips_of(game, scouted, world, times, stride):
             filling.add(clip)
-    table = filled_table(filling.scores, list(filling.estimators), stride, shares)
+    table = filled_table(filling.scores, filling.names, stride, shares)
     wanted = ("psnr_db", "excess_mse_removed")
     return {k: {name: {f: row[f] for f in wanted} for name, row in by.items()} for k, by in table.items()}

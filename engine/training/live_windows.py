@@ -39,10 +39,18 @@ class LiveWindows:
     runs: Runs
 
     def __init__(
-        self, game: str, encode: Encode, device: str, sizes: Sizes, offset: int, file: Path | None
+        self,
+        game: str,
+        encode: Encode,
+        device: str,
+        sizes: Sizes,
+        offset: int,
+        file: Path | None,
+        drafted: float = 0.5,
     ) -> None:
+        """offset: first seed; file: see the module; drafted: share of windows with a draft."""
         self.game, self.encode, self.device, self.sizes = game, encode, device, sizes
-        self.offset, self.file = offset, file
+        self.offset, self.file, self.drafted = offset, file, drafted
         self.bank: RunBank | None = None
 
     def collect(self, seconds: float) -> None:
@@ -67,7 +75,7 @@ class LiveWindows:
         if self.bank and refresh and update % refresh == refresh - 1:
             self.bank.refresh()
             self.runs = self.bank.runs()
-        return windows(self.runs, self.sizes.batch)
+        return windows(self.runs, self.sizes.batch, drafted=self.drafted)
 
 
 def encoder_function(encoder: nn.Module, device: str) -> Encode:

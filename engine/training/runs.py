@@ -8,6 +8,7 @@ worlds."""
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,6 +23,8 @@ Encode = Callable[[Tensor], Tensor]
 MAX_STRIDE = 8
 RUN_FRAMES = 3 * MAX_STRIDE + 1
 """One stride back and two ahead at the largest stride."""
+USUAL_STRIDE = 4
+"""What the engine plays with on most machines."""
 EVENTS = {"racing": ("collision",), "platformer": ("alive", "lives", "level")}
 """Telemetry fields whose change is a cut, a death, a respawn, a crash: motion does not go on through it."""
 
@@ -41,7 +44,8 @@ class Runs:
 class Windows:
     """B windows. before, newest, truth: latents [B, C, 10, 15] at t - stride, t and t + ahead; oldest the one
     at t - 2 stride (`before` where the run begins later: then `deep` is False). buttons [B, N] the newest.
-    strides, aheads float32 [B] frames."""
+    strides, aheads float32 [B] frames. draft: the latent at t + stride where `drafted` [B] bool, else
+    newest."""
 
     oldest: Tensor
     before: Tensor
@@ -51,6 +55,8 @@ class Windows:
     strides: Tensor
     aheads: Tensor
     deep: Tensor
+    draft: Tensor
+    drafted: Tensor
 
 
 class RunBank:
@@ -99,19 +105,40 @@ class RunBank:
         return self.simulation.world.telemetry()[:, self.watched]
 
 
-def windows(runs: Runs, count: int, late_latch: float = 0.3) -> Windows:
+class _Reach(NamedTuple):
+    """strides, aheads int64 [B] frames; has_draft bool [B]."""
+
+    strides: Tensor
+    aheads: Tensor
+    has_draft: Tensor
+
+
+def _reach(count: int, longest: int, usual: float, drafted: float, device: torch.device) -> _Reach:
+    """How far apart the latents of random windows are, see `windows`."""
+    strides = torch.maximum(*torch.randint(1, longest + 1, (2, count), device=device))
+    usually = torch.rand(count, device=device) < usual
+    strides = torch.where(usually, torch.full_like(strides, min(USUAL_STRIDE, longest)), strides)
+    has_draft = (torch.rand(count, device=device) < drafted) & (strides > 1)
+    spread = torch.rand(count, device=device)
+    between = (1 + spread * (strides - 1)).long().minimum(strides - 1)
+    beyond = (1 + spread**1.3 * 2 * strides).long().minimum(2 * strides)
+    return _Reach(strides, torch.where(has_draft, between, beyond), has_draft)
+
+
+def windows(
+    runs: Runs, count: int, late_latch: float = 0.3, usual: float = 0.4, drafted: float = 0.0
+) -> Windows:
     """count random windows: strides 1 to 8, 1 to 2 x stride ahead, larger strides and nearer frames oftener.
 
     late_latch: share of the windows whose buttons are up to 4 frames newer than the frame wanted, as on a
-    screen that trails the keyboard."""
+    screen that trails the keyboard. usual: share that has USUAL_STRIDE for sure. drafted: share that has a
+    draft: these reach 1 to stride - 1 ahead, and their buttons are those of the draft's frame."""
     device, length = runs.latents.device, runs.latents.shape[1]
-    longest = min(MAX_STRIDE, (length - 1) // 3)
-    strides = torch.maximum(*torch.randint(1, longest + 1, (2, count), device=device))
-    spread = torch.rand(count, device=device) ** 1.3
-    aheads = (1 + (spread * 2 * strides)).long().clamp(max=2 * strides)
-    room = length - strides - aheads
+    strides, aheads, has_draft = _reach(count, min(MAX_STRIDE, (length - 1) // 3), usual, drafted, device)
+    room = length - strides - torch.where(has_draft, strides, aheads)
     at = strides + (torch.rand(count, device=device) * room).long()
     newer = torch.randint(1, 5, (count,), device=device) * (torch.rand(count, device=device) < late_latch)
+    newer = torch.where(has_draft, strides - aheads, newer)
     which = torch.randint(len(runs.latents), (count,), device=device)
     deep = at >= 2 * strides
     oldest = torch.where(deep, at - 2 * strides, at - strides)
@@ -128,6 +155,8 @@ def windows(runs: Runs, count: int, late_latch: float = 0.3) -> Windows:
         strides.float(),
         aheads.float(),
         deep,
+        latent(torch.where(has_draft, at + strides, at)),
+        has_draft,
     )
 
 
