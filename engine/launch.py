@@ -1,7 +1,7 @@
 """The supervisor: starts the gateway and the ranks, watches them, and leaves nothing behind.
 
     python -m engine.launch --listen ipc:///tmp/front.ipc [--game racing]
-    python -m engine.launch --listen tcp://127.0.0.1:7878 --together no
+    python -m engine.launch --listen tcp://127.0.0.1:7878 --together no --players 2
 
 The gateway comes first and answers at once; ranks load while clients watch the progress. One end is
 everybody's end: when a process dies, hangs or is told to stop, clients are told why, the rest is stopped, and
@@ -32,6 +32,7 @@ from engine.placement import (
     free_port,
     gateway_arguments,
     loopback_listener,
+    players_of,
     rank_arguments,
     rank_environment,
     team_of,
@@ -48,6 +49,7 @@ class Supervisor:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self._team = options, chosen_team(options)
+        self._players = players_of(options.players, options.device, self._team)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stop_asked = threading.Event()
         self._inner = Path(tempfile.mkdtemp(prefix="dreamcade-")) if os.name == "posix" else None
@@ -121,11 +123,13 @@ class Supervisor:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
         options, team = self._options, self._team
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride, options.fake)
+        gateway = gateway_arguments(
+            options.listen, inner, team, self._players, options.game, options.stride, options.fake
+        )
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if team.size > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()
-        arguments = rank_arguments(options, team, inner)
+        arguments = rank_arguments(options, team, inner, self._players)
         for seat in team.seats():
             environment = rank_environment(options, seat.rank, team.size, port)
             pass_fds: tuple[int, ...] = ()
@@ -209,6 +213,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument(
+        "--players", type=int, default=1, help="how many may play at once, 1 to 64; 0: 1 on a CPU, 4 on a GPU"
+    )
+    parser.add_argument(
         "--world-ranks", type=int, default=1, help="processes that share the world model, by tokens"
     )
     parser.add_argument("--decoder-ranks", type=int, default=1, help="processes that decode, frames in turn")
@@ -247,7 +254,7 @@ def check(options: argparse.Namespace) -> None:
     asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
     if options.layout and asked != (1, 1, 1, "auto"):
         raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
-    team_of(options)
+    players_of(options.players, options.device, team_of(options))
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -131,14 +131,14 @@ def check_link(broken_s: float | None, other: str) -> None:
 
 
 class DistributedSender:
-    """World's end: one latent on its way, the newest one waiting in a slot."""
+    """World's end: one latent on its way, the newest one of each session waiting."""
 
     def __init__(self, to_rank: int) -> None:
         import torch
 
         self._to_rank = to_rank
         self._buffer = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
-        self._newest: Latent | None = None
+        self._newest: dict[int, Latent] = {}  # session -> latent; who has waited longest comes first
         self._broken_s: float | None = None
         self._ready = threading.Condition()
         self._closed = False
@@ -148,7 +148,7 @@ class DistributedSender:
         """Raises EngineError when the link has been broken for a while."""
         check_link(self._broken_s, "decoder")
         with self._ready:
-            self._newest = latent
+            self._newest[latent.session] = latent
             self._ready.notify()
 
     def close(self) -> None:
@@ -171,21 +171,21 @@ class DistributedSender:
 
     def _next(self) -> Latent | None:
         with self._ready:
-            self._ready.wait_for(lambda: self._newest is not None or self._closed)
-            latent, self._newest = self._newest, None
-            return None if self._closed else latent
+            self._ready.wait_for(lambda: self._newest or self._closed)
+            return None if self._closed else self._newest.pop(next(iter(self._newest)))
 
 
 class DistributedReceiver:
     """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes
     readable when something has come."""
 
-    def __init__(self, from_rank: int) -> None:
+    def __init__(self, from_rank: int, sessions: int = 1) -> None:
+        """sessions: at once; of each the newest few are kept."""
         import torch
 
         self._from_rank = from_rank
         self._buffers = [torch.zeros(MESSAGE_BYTES, dtype=torch.uint8) for _ in range(2)]
-        self._arrived: deque[Latent] = deque(maxlen=_KEPT)
+        self._arrived: deque[Latent] = deque(maxlen=_KEPT * sessions)
         self._broken_s: float | None = None
         self.wake, self._waker = socket.socketpair()
         self.wake.setblocking(False)
