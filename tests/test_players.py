@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 from select import select
 
 import numpy as np
@@ -17,8 +18,10 @@ from engine.placement import players_of
 from engine.protocol import PROTOCOL_VERSION, BesideState, Command, Frame, Hello, Refused, Welcome
 from engine.sessions import Sessions
 from engine.team import Team
+from engine.verify import read, verify
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import ROOT, Engine, Player, engine, player
+from tests.tiny import store_tiny
 from tests.waiting import wait_for
 
 STRIDE = 4
@@ -264,6 +267,46 @@ def test_decoder_ranks_take_the_frames_of_every_player_in_turn() -> None:
         for shown in (mine, yours):
             indices = [frame.index for frame, _, _ in shown]
             assert len(indices) > 10 and {index % 2 for index in indices} == {0, 1}
+
+
+def test_recordings_of_both_are_dreamed_again_bit_for_bit(tmp_path: Path) -> None:
+    with engine(*TWO) as running:
+        clients = {}
+        for seed in (3, 4):
+            command = [sys.executable, "-m", "client.cli", "play", "racing", "--engine", running.address]
+            command += ["--seed", str(seed), "--record", str(tmp_path / str(seed)), "--seconds", "2"]
+            clients[seed] = subprocess.Popen(
+                [*command, "--headless", "--autopilot", "--json"], cwd=ROOT, stdout=subprocess.DEVNULL
+            )
+        assert [client.wait(60) for client in clients.values()] == [0, 0]
+    for seed in clients:
+        meta, _ = read(tmp_path / str(seed))
+        verdict = verify(tmp_path / str(seed), fake=True)
+        assert meta.completed and verdict.same and verdict.steps > 15, (seed, verdict)
+
+
+@pytest.mark.slow
+def test_with_real_models_two_seeds_are_two_worlds_and_one_seed_is_one(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DREAMCADE_CACHE", str(tmp_path / "cache"))
+    store_tiny(tmp_path / "weights")
+    options = ("--game", "racing", "--weights", str(tmp_path / "weights"), "--players", "3")
+    with engine(*options, "--stride", "8", fake=False) as running:
+        players = [Player(running.address) for _ in range(3)]
+        for number, (one, seed) in enumerate(zip(players, (1, 2, 1))):
+            joined(one, *players[:number], seed=seed)
+        for _ in range(3):
+            play(0.1, *players)
+        for one in players:
+            one.send(Command(kind="reset"))
+        shown = play(1.5, *players)
+        for one in players:
+            one.close()
+    true = [
+        {f.index: pixels for f, pixels, _ in frames if f.kind == "true" and f.epoch == 1} for frames in shown
+    ]
+    common = sorted(true[0].keys() & true[1].keys() & true[2].keys())
+    assert len(common) > 3
+    assert all(true[0][index] == true[2][index] != true[1][index] for index in common)
 
 
 # -- who may play -------------------------------------------------------------------------------------
