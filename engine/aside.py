@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-_NICENESS = 5  # a third of the share of those who play, where all cores are busy
+_NICENESS = 5  # more than the host's: a third of the share of those who play, where all cores are busy
 
 _T = TypeVar("_T")
 
@@ -34,4 +34,5 @@ class Aside:
 def _step_back() -> None:
     """On Linux a thread has a priority of its own."""
     with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+        own = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + _NICENESS)

@@ -8,7 +8,9 @@ from collections import deque
 from concurrent.futures import Future
 
 from engine.aside import Aside
+from engine.errors import EngineError
 from engine.inner import Begin, Control, Input, Opened, RankLine, Start, Stop
+from engine.lifeline import LOADING_S
 from engine.reporter import Reporter
 from engine.role import Role
 
@@ -24,6 +26,7 @@ class HostedSession:
         self._playing = self._stopped = False
         self._away: Role | None = None
         self._task: Future[Opened | None] | None = None
+        self._away_since_s = 0.0
         self._waiting: deque[ToSession] = deque()
 
     @property
@@ -52,13 +55,16 @@ class HostedSession:
 
     def tend(self, alone: bool) -> None:
         """What was said aside is sent; a world that has come back hears what has waited. Raises what went
-        wrong there."""
-        back = self._task is not None and self._task.done()
+        wrong there, EngineError where it never ends."""
+        task, back = self._task, self._task is not None and self._task.done()
         self._tell.post()
-        if not back or self._task is None:
+        if task is None:
             return
-        role, task = self._away, self._task
-        self._away = self._task = None
+        if not back:
+            if time.monotonic() - self._away_since_s > LOADING_S:
+                raise EngineError(f"a world did not begin within {LOADING_S:.0f} s: start the engine again")
+            return
+        role, self._away, self._task = self._away, None, None
         assert role is not None
         self._answer(task.result())
         while self._waiting and not self.is_away:
@@ -73,14 +79,17 @@ class HostedSession:
         if role is self._away and isinstance(message, Stop):
             # Behind what it is at, and before whoever comes next: that one needs its place.
             self._waiting.clear()
-            self._task = self._aside.start(lambda: done(role, message))
+            self._send_away(role, message)
         elif role is self._away:
             self._waiting.append(message)
         elif takes_long(role, message) and not alone:
-            self._away = role
-            self._task = self._aside.start(lambda: done(role, message))
+            self._send_away(role, message)
         else:
             self._answer(done(role, message))
+
+    def _send_away(self, role: Role, message: ToSession) -> None:
+        self._away, self._away_since_s = role, time.monotonic()
+        self._task = self._aside.start(lambda: done(role, message))
 
     def _answer(self, opened: Opened | None) -> None:
         if opened is not None:
