@@ -84,9 +84,9 @@ class SeatsCast:
         return worlds if isinstance(worlds, WorldSlots) else None
 
     def _running(self, session: int) -> int:
-        """How many sessions share this rank's time, with this one; a paused game takes none."""
-        others = (world for number, world in self._worlds.items() if number != session)
-        return 1 + sum(world.runs for world in others)
+        """How many sessions share this rank's time, with this one; a paused game takes none. Asked aside too:
+        others may come and go meanwhile."""
+        return 1 + sum(world.runs for number, world in list(self._worlds.items()) if number != session)
 
     def _simulator(self, tell: Reporter) -> list[Role]:
         here = "simulator" in self._seat.roles
