@@ -199,13 +199,19 @@ def serve(
     context: typer.Context,
     listen: Annotated[str, typer.Option(help="Where clients attach.")] = "tcp://127.0.0.1:7878",
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    players: Annotated[
+        int | None,
+        typer.Option(help="How many may play at once, 1 to 64. Default: 1 on a CPU, 4 on a GPU."),
+    ] = None,
     world_ranks: WorldRanks = None,
     decoder_ranks: DecoderRanks = None,
     layout: Layout = None,
 ) -> int:
     """Run an engine for others to attach to."""
     _require_device(device)
+    _require_range("--players", players, 1, 64)
     arguments = ["--listen", listen, *(["--device", device] if device is not None else [])]
+    arguments += ["--players", str(players or 0)]
     arguments += _ranks(world_ranks, decoder_ranks, layout)
     return run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
 

@@ -33,7 +33,9 @@ def auto_layout(options: argparse.Namespace, folder: Path = SHIPPED) -> AutoLayo
         plan = make_plan(profile, len(gpus))
     except ProfileError as error:
         return AutoLayout(None, f"{error}; one rank each")
-    picked = next((one for one in plan.table if one.split.batch == 1), None)
+    most = len(gpus) if options.players < 2 else 1  # players have a world each, ranks that share one, one
+    usable = (one for one in plan.table if one.split.batch == 1 and one.split.world_ranks <= most)
+    picked = next(usable, None)
     if picked is None:
         return AutoLayout(None, f"{profile.name} has no decode of one picture; one rank each")
     measured = "extrapolated" if picked.extrapolated or len(gpus) > profile.accelerators else "measured"

@@ -57,6 +57,17 @@ class WorldStepper(Protocol):
         """What `step` would give, without taking it."""
 
 
+class Worlds(Protocol):
+    """The dreams of several sessions; what they can share is loaded and compiled once. May be used from
+    several threads, one dream by one thread at a time."""
+
+    def join(self) -> WorldStepper:
+        """A session's own dream. Raises EngineError when there is no room for one more."""
+
+    def leave(self, dream: WorldStepper) -> None:
+        """Its session is over."""
+
+
 class FrameDecoder(Protocol):
     def decode(self, latent: np.ndarray) -> np.ndarray:
         """latent float32 [C, 10, 15] -> uint8 [480, 720, 3], C-contiguous, the caller's to keep."""
@@ -92,6 +103,7 @@ class Backend(Protocol):
     min_stride: int  # the smallest stride the engine may choose by itself
 
     def world(self) -> WorldStepper: ...
+    def worlds(self, players: int) -> Worlds: ...
     def decoder(self) -> FrameDecoder: ...
     def encoder(self) -> FrameEncoder: ...
     def extrapolator(self) -> Extrapolator: ...

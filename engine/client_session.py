@@ -12,7 +12,7 @@ import msgspec
 from engine import machine
 from engine.clock import MAX_LAG
 from engine.inner import Opened, Start
-from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Refused, Welcome
+from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Welcome
 from engine.session import NO_INPUT
 from games import GAMES
 
@@ -21,25 +21,6 @@ SILENT_S = 30.0  # of silence, then the session ends; until then a lost link may
 SILENT_LOADING_S = 120.0  # a first start compiles, and a loading screen has little to say
 _INPUTS_REMEMBERED = 256
 _ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
-
-
-def opening_refusal(hello: Hello, only_game: str, other: "ClientSession | None") -> Refused | None:
-    """Why `hello` cannot have a session now; None if it can. other: somebody else's session."""
-    if other is not None and other.waiting:
-        return Refused(
-            reason="busy: another player's link is lost, and their place is kept",
-            fix=f"try again in {SILENT_S:.0f} s, or play on this machine: dreamcade play",
-        )
-    if other is not None:
-        return Refused(
-            reason="busy: another player is using this engine",
-            fix="try again when they have left, or play on this machine: dreamcade play",
-        )
-    if hello.game not in GAMES:
-        return Refused(reason=f"unknown game {hello.game!r}", fix=f"choose one of: {', '.join(GAMES)}")
-    if only_game and hello.game != only_game:
-        return Refused(reason=f"this engine plays {only_game} only", fix=f"run: dreamcade play {only_game}")
-    return None
 
 
 class Mailbox(Protocol):
@@ -61,6 +42,8 @@ class ClientSession:
         self._dropped_by: dict[int, int] = {}  # rank -> in this epoch
         self.paused = self.waiting = False
         """By the player; by the gateway, while nothing is heard."""
+        self.started = False
+        """Ranks know of it."""
         self._loading = Loading(stage="", fraction=0.0)
         self._welcome: Welcome | None = None
         self._seq = NO_INPUT
@@ -86,8 +69,8 @@ class ClientSession:
         return self.welcomed and now_s - self.heard_s > WAITING_S
 
     def start(self, stride: int) -> Start:
-        """What ranks are told. stride: the engine's own choice, 0 leaves it to the client."""
-        hello = self.hello
+        """What ranks are told, once. stride: the engine's own choice, 0 leaves it to the client."""
+        hello, self.started = self.hello, True
         return Start(
             session=self.number,
             game=hello.game,

@@ -68,7 +68,8 @@ class StepPace:
     """Chooses the smallest stride that holds real time, from measured step and decode times, with hysteresis.
 
     fixed: 1 to 8 keeps that stride, 0 chooses. smallest: the least stride whose long play is good.
-    shown_floor: decodes per second that must fit beside the steps when both share the same cores.
+    shown_floor: decodes per second that must fit beside the steps when both share the same cores. turns: how
+    many sessions take them there, one after the other: each must fit so often into its own time.
     """
 
     ROOM = 0.92  # of the wall time may be planned; the rest is transport and the operating system's
@@ -107,23 +108,23 @@ class StepPace:
         """Whether buttons changed while a window was open."""
         self._changing += 0.1 * (changed - self._changing)
 
-    def fitting(self, decode_s: float, room: float = ROOM) -> int:
+    def fitting(self, decode_s: float, room: float = ROOM, turns: int = 1) -> int:
         """The smallest stride whose steps, and the decodes beside them, fit in `room` of its time; else the
         largest.
         decode_s: of one decode on the same cores, 0 when the decoder has its own."""
         for stride in range(self._smallest, MAX_STRIDE):
             decodes = max(1.0, self._shown_floor * stride / FPS)
-            if self.step_s + decode_s * decodes <= room * stride / FPS:
+            if turns * (self.step_s + decode_s * decodes) <= room * stride / FPS:
                 return stride
         return MAX_STRIDE
 
-    def choose(self, decode_s: float, now_s: float) -> int:
+    def choose(self, decode_s: float, now_s: float, turns: int = 1) -> int:
         """The next step's stride. Up at once when time is not held, down by one when it long would be."""
         if self._fixed or not self._step_s:
             return self.stride
-        if (needed := self.fitting(decode_s)) > self.stride:
+        if (needed := self.fitting(decode_s, turns=turns)) > self.stride:
             self.stride, self._fits_since_s = needed, None
-        elif self.stride > self._smallest and self.fitting(decode_s, self.LOWER_ROOM) < self.stride:
+        elif self.stride > self._smallest and self.fitting(decode_s, self.LOWER_ROOM, turns) < self.stride:
             self._fits_since_s = now_s if self._fits_since_s is None else self._fits_since_s
             if now_s - self._fits_since_s >= self.LOWER_AFTER_S:
                 self.stride, self._fits_since_s = self.stride - 1, None

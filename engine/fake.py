@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.backend import Draft, Opening, Step
+from engine.fast.own_worlds import OwnWorlds
 from games import GAMES
 from games.spec import GameSpec
 
@@ -104,6 +105,9 @@ class FakeBackend:
 
     def world(self) -> FakeStepper:
         return FakeStepper(self._spec.n_buttons, len(self._spec.telemetry), self._step_s)
+
+    def worlds(self, players: int) -> OwnWorlds:
+        return OwnWorlds(self.world, players)
 
     def decoder(self) -> FakeDecoder:
         return FakeDecoder(self._decode_s)

@@ -1,6 +1,7 @@
 """An engine's last words to its clients, from the gateway, or in its place when that one is dead."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
@@ -12,17 +13,18 @@ from engine.lifeline import Ending
 from engine.protocol import Ended, Message, Refused
 
 _ARRIVING_S = 0.3  # for clients that are just saying hello while the engine ends
-_ROOM_S = 0.5  # for the one that plays to make room
+_ROOM_S = 0.5  # for those that play to make room
 _EPITAPH_S = 0.7
 
 
-def farewell(front: Front, session: ClientSession | None, ending: Ending) -> None:
-    """Tell the client that plays, or those that come while the engine ends."""
-    words = _last_words(ending, playing=session is not None and session.welcomed)
-    if session is not None:
-        _tell_playing(front, session, words)
+def farewell(front: Front, sessions: Sequence[ClientSession], ending: Ending) -> None:
+    """Tell the clients that play, or those that come while the engine ends."""
+    for session in sessions:
+        session.outbox.append(_last_words(ending, playing=session.welcomed))
+    if sessions:
+        _tell_playing(front, sessions)
     else:
-        _tell_arriving(front, words, _ARRIVING_S if ending.exit_code else 0.0)
+        _tell_arriving(front, _last_words(ending, playing=False), _ARRIVING_S if ending.exit_code else 0.0)
 
 
 def _last_words(ending: Ending, playing: bool) -> Message:
@@ -32,14 +34,15 @@ def _last_words(ending: Ending, playing: bool) -> Message:
     return Ended(role=ending.role, reason=ending.reason, exit_code=ending.exit_code)
 
 
-def _tell_playing(front: Front, session: ClientSession, words: Message) -> None:
+def _tell_playing(front: Front, sessions: Sequence[ClientSession]) -> None:
     """Pictures may fill the queue of a slow client: wait for room, but not for long."""
-    session.outbox.append(words)
     until_s = time.monotonic() + _ROOM_S
-    session.flush(front)
-    while session.outbox and time.monotonic() < until_s:
-        time.sleep(0.01)
+    for session in sessions:
         session.flush(front)
+    while any(session.outbox for session in sessions) and time.monotonic() < until_s:
+        time.sleep(0.01)
+        for session in sessions:
+            session.flush(front)
 
 
 def _tell_arriving(front: Front, words: Message, seconds: float) -> None:

@@ -2,8 +2,8 @@
 pickle.
 
 Two local sockets in a 0700 directory: `ranks` (gateway ROUTER, ranks DEALER) for control both ways,
-`pictures` (ranks PUSH, gateway PULL, one or two deep) for frames, so that a waiting picture never holds up a
-message.
+`pictures` (ranks PUSH, gateway PULL, one or two deep a player) for frames, so that a waiting picture never
+holds up a message. Every message names the session that it is about.
 A picture is two parts: session number with the protocol's Frame, and its pixels, uint8 [H, W, 3].
 """
 
@@ -40,24 +40,29 @@ class Start(InnerMessage, frozen=True, kw_only=True):
 
 
 class Begin(InnerMessage, frozen=True, kw_only=True):
-    """Every role is ready: game time starts. lag: the first estimate, frames."""
+    """Every role of the session is ready: game time starts. lag: the first estimate, frames."""
 
+    session: int
     lag: int
 
 
 class Input(InnerMessage, frozen=True, kw_only=True):
+    session: int
     seq: int
     held: int
     pressed: int
 
 
 class Control(InnerMessage, frozen=True, kw_only=True):
+    session: int
     kind: Literal["pause", "resume", "step", "reset", "new_seed"]
     seed: int = 0
 
 
 class Stop(InnerMessage, frozen=True, kw_only=True):
-    """The session is over; keep what is loaded and idle."""
+    """The session is over; keep what is loaded."""
+
+    session: int
 
 
 class Follow(InnerMessage, frozen=True, kw_only=True):
@@ -148,14 +153,15 @@ class Addresses(msgspec.Struct, frozen=True):
 class RankLine:
     """A rank's end: waits for messages, and for anything else that may wake it."""
 
-    def __init__(self, addresses: Addresses, name: str) -> None:
+    def __init__(self, addresses: Addresses, name: str, players: int = 1) -> None:
+        """players: at once, a picture of each may wait."""
         self._context = zmq.Context()
         self._ranks = self._context.socket(zmq.DEALER)
         self._ranks.setsockopt(zmq.IDENTITY, name.encode())
         self._ranks.setsockopt(zmq.LINGER, 0)
         self._ranks.connect(addresses.ranks)
         self._pictures = self._context.socket(zmq.PUSH)
-        self._pictures.setsockopt(zmq.SNDHWM, PICTURES_DEEP)
+        self._pictures.setsockopt(zmq.SNDHWM, PICTURES_DEEP * players)
         self._pictures.setsockopt(zmq.LINGER, 0)
         self._pictures.connect(addresses.pictures)
         self._poller = zmq.Poller()

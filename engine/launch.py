@@ -1,7 +1,7 @@
 """The supervisor: starts the gateway and the ranks, watches them, and leaves nothing behind.
 
     python -m engine.launch --listen ipc:///tmp/front.ipc [--game racing]
-    python -m engine.launch --listen tcp://127.0.0.1:7878 --together no
+    python -m engine.launch --listen tcp://127.0.0.1:7878 --together no --players 2
 
 The gateway comes first and answers at once; ranks load while clients watch the progress. One end is
 everybody's end: when a process dies, hangs or is told to stop, clients are told why, the rest is stopped, and
@@ -19,25 +19,23 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import NoReturn
 
-from engine import machine
-from engine.address import checked_address
 from engine.auto_layout import auto_layout
 from engine.child import Child, Event
-from engine.errors import EngineError, UsageError
+from engine.errors import EngineError
+from engine.launch_options import parse
 from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
 from engine.placement import (
     child_environment,
     free_port,
     gateway_arguments,
     loopback_listener,
+    players_of,
     rank_arguments,
     rank_environment,
     team_of,
 )
 from engine.team import Team
-from games import GAMES
 
 _STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
@@ -48,6 +46,7 @@ class Supervisor:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._options, self._team = options, chosen_team(options)
+        self._players = players_of(options.players, options.device, self._team)
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._stop_asked = threading.Event()
         self._inner = Path(tempfile.mkdtemp(prefix="dreamcade-")) if os.name == "posix" else None
@@ -121,11 +120,13 @@ class Supervisor:
         """The gateway first, so that clients see progress; ranks connect to it when they are up."""
         options, team = self._options, self._team
         inner = f"ipc://{self._inner}" if self._inner else f"tcp://127.0.0.1:{free_port()}"
-        gateway = gateway_arguments(options.listen, inner, team, options.game, options.stride, options.fake)
+        gateway = gateway_arguments(
+            options.listen, inner, team, self._players, options.game, options.stride, options.fake
+        )
         self._add(Child("gateway", gateway, child_environment()))
         store = loopback_listener() if team.size > 1 and os.name == "posix" else None
         port = store.getsockname()[1] if store is not None else free_port()
-        arguments = rank_arguments(options, team, inner)
+        arguments = rank_arguments(options, team, inner, self._players)
         for seat in team.seats():
             environment = rank_environment(options, seat.rank, team.size, port)
             pass_fds: tuple[int, ...] = ()
@@ -190,64 +191,6 @@ def title(name: str) -> str:
 
 def say_error(reason: str) -> None:
     print(f"dreamcade: error: {reason}", file=sys.stderr, flush=True)
-
-
-# -- the command line ---------------------------------------------------------------------------------
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}; see python -m engine.launch --help")
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The checked command line. Raises UsageError."""
-    parser = _Parser(prog="python -m engine.launch", description="Runs an engine until it is stopped.")
-    parser.add_argument("--game", default="", help=f"play only this one of {', '.join(GAMES)}")
-    parser.add_argument(
-        "--listen", default="tcp://127.0.0.1:7878", help="ipc:///PATH or tcp://127.0.0.1:PORT"
-    )
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument(
-        "--world-ranks", type=int, default=1, help="processes that share the world model, by tokens"
-    )
-    parser.add_argument("--decoder-ranks", type=int, default=1, help="processes that decode, frames in turn")
-    parser.add_argument("--bands", type=int, default=1, help="decoder ranks that share one picture, by rows")
-    parser.add_argument(
-        "--layout", default="", choices=("auto",), help="let the planner share out this machine's GPUs"
-    )
-    parser.add_argument(
-        "--together", default="auto", choices=("auto", "yes", "no"), help="world and decoder in one process"
-    )
-    parser.add_argument("--weights", default="", help="a directory instead of the shipped weights")
-    parser.add_argument(
-        "--stride", type=int, default=0, help="frames per true step, 1 to 8; 0 chooses while playing"
-    )
-    parser.add_argument(
-        "--until-stdin-closes", action="store_true", help="stop when standard input is closed"
-    )
-    parser.add_argument(
-        "--fake", action="store_true", help=argparse.SUPPRESS
-    )  # for tests: no weights, fake pictures
-    options = parser.parse_args(argv)
-    check(options)
-    options.listen = checked_address(options.listen)
-    return options
-
-
-def check(options: argparse.Namespace) -> None:
-    if options.game and options.game not in GAMES:
-        raise UsageError(f"unknown game {options.game!r}: choose one of {', '.join(GAMES)}")
-    if not 0 <= options.stride <= 8:
-        raise UsageError(f"stride {options.stride}: choose 1 to 8, or 0 for the engine's choice")
-    if options.device == "cuda" and not machine.gpus():
-        raise UsageError(
-            "no CUDA device here: use --device cpu, or run dreamcade doctor to see what is missing"
-        )
-    asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
-    if options.layout and asked != (1, 1, 1, "auto"):
-        raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
-    team_of(options)
 
 
 def main(argv: list[str] | None = None) -> None:

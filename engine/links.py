@@ -139,14 +139,15 @@ def queued(waiting: list[Latent], latent: Latent) -> list[Latent]:
 
 
 class DistributedSender:
-    """World's end: one latent on its way, the newest true one waiting, and the newest draft behind it."""
+    """World's end: one latent on its way; of each session the newest true one waiting, and the newest draft
+    behind it."""
 
     def __init__(self, to_rank: int) -> None:
         import torch
 
         self._to_rank = to_rank
         self._buffer = torch.zeros(MESSAGE_BYTES, dtype=torch.uint8)
-        self._waiting: list[Latent] = []
+        self._waiting: dict[int, list[Latent]] = {}  # by session; who has waited longest comes first
         self._broken_s: float | None = None
         self._ready = threading.Condition()
         self._closed = False
@@ -156,7 +157,8 @@ class DistributedSender:
         """Raises EngineError when the link has been broken for a while."""
         check_link(self._broken_s, "decoder")
         with self._ready:
-            self._waiting = queued(self._waiting, latent)
+            waiting = self._waiting.get(latent.session, [])
+            self._waiting[latent.session] = queued(waiting, latent)
             self._ready.notify()
 
     def close(self) -> None:
@@ -179,20 +181,27 @@ class DistributedSender:
 
     def _next(self) -> Latent | None:
         with self._ready:
-            self._ready.wait_for(lambda: bool(self._waiting) or self._closed)
-            return None if self._closed else self._waiting.pop(0)
+            self._ready.wait_for(lambda: self._waiting or self._closed)
+            if self._closed:
+                return None
+            session = next(iter(self._waiting))
+            first, *rest = self._waiting.pop(session)
+            if rest:
+                self._waiting[session] = rest
+            return first
 
 
 class DistributedReceiver:
     """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes
     readable when something has come."""
 
-    def __init__(self, from_rank: int) -> None:
+    def __init__(self, from_rank: int, sessions: int = 1) -> None:
+        """sessions: at once; of each the newest few are kept."""
         import torch
 
         self._from_rank = from_rank
         self._buffers = [torch.zeros(MESSAGE_BYTES, dtype=torch.uint8) for _ in range(2)]
-        self._arrived: deque[Latent] = deque(maxlen=_KEPT)
+        self._arrived: deque[Latent] = deque(maxlen=_KEPT * sessions)
         self._broken_s: float | None = None
         self.wake, self._waker = socket.socketpair()
         self.wake.setblocking(False)

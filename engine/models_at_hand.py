@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.backend import Backend, load_backend
+from engine.backend import Backend, Worlds, WorldStepper, load_backend
 from engine.process_group import Crew
 from games import GAMES, simulator
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 class ModelsAtHand:
     """roles: which of "world", "decoder" this process hosts; fake: the test backend and simulator instead;
-    crew: the ranks that share its work."""
+    crew: the ranks that share its work; players: how many dreams there may be at once."""
 
     def __init__(
         self,
@@ -25,9 +25,10 @@ class ModelsAtHand:
         weights: str | None,
         fake: bool,
         crew: Crew | None = None,
+        players: int = 1,
     ) -> None:
         self._roles, self._device, self._threads, self._weights = roles, device, threads, weights
-        self._fake, self._crew = fake, crew
+        self._fake, self._crew, self._players = fake, crew, players
         self._game = ""
         self._backend: Backend | None = None
         self._parts: dict[str, Any] = {}
@@ -44,6 +45,25 @@ class ModelsAtHand:
         if name not in self._parts:
             self._parts[name] = make()
         return self._parts[name]
+
+    def dream(self, game: str) -> WorldStepper:
+        """A session's own, until it gives it back; where one plays at a time it is the same each time."""
+        if self._players == 1:
+            return self.part("world", self.backend(game).world)
+        return self.worlds(game).join()
+
+    def worlds(self, game: str) -> Worlds:
+        """Where the dreams of several sessions are."""
+        return self.part("worlds", lambda: self.backend(game).worlds(self._players))
+
+    @property
+    def worlds_at_hand(self) -> Worlds | None:
+        """The same, where they are loaded."""
+        return self._parts.get("worlds")
+
+    def give_back(self, dream: WorldStepper) -> None:
+        if "worlds" in self._parts:
+            self._parts["worlds"].leave(dream)
 
     def world_class(self, game: str) -> Callable[..., Any]:
         """The game's simulator, a games.world.World."""

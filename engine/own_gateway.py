@@ -20,7 +20,9 @@ class OwnGateway:
     def __init__(self, options: argparse.Namespace, team: Team, lifeline: Lifeline) -> None:
         self._lifeline, self._events = lifeline, queue.SimpleQueue[Event]()
         self.failed = ""
-        arguments = gateway_arguments(options.listen, options.inner, team, options.game, options.stride)
+        arguments = gateway_arguments(
+            options.listen, options.inner, team, options.players, options.game, options.stride
+        )
         self._child = Child("gateway", arguments, child_environment())
         self._child.report_to(self._events)
         threading.Thread(target=self._watch, daemon=True, name="gateway watch").start()

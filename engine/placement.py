@@ -10,9 +10,10 @@ from pathlib import Path
 from engine import machine
 from engine.config import GameConfig
 from engine.errors import UsageError
-from engine.team import Team, check_tokens
+from engine.team import Team, check_players, check_tokens
 from games import GAMES
 
+_PLAYERS_ON_A_GPU = 4  # every step computes all their worlds, whoever plays
 SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "assets" / "weights"
 
 
@@ -59,6 +60,14 @@ def team_of(options: argparse.Namespace) -> Team:
     return team
 
 
+def players_of(asked: int, device: str, team: Team) -> int:
+    """How many may play at once; asked 0: the engine's choice. Raises UsageError."""
+    if asked == 0:
+        return _PLAYERS_ON_A_GPU if device == "cuda" and team.world_ranks == 1 else 1
+    check_players(team, asked)
+    return asked
+
+
 def check_shapes(team: Team, game: str, weights: str) -> None:
     """Raises UsageError where the models of `game`, or any if it is empty, do not go over so many ranks."""
     if team.world_ranks > 1:
@@ -78,19 +87,20 @@ def shapes_at(game: str, weights: str) -> GameConfig | None:
         return None
 
 
-def rank_arguments(options: argparse.Namespace, team: Team, inner: str) -> list[str]:
+def rank_arguments(options: argparse.Namespace, team: Team, inner: str, players: int) -> list[str]:
     """The same for every rank: RANK tells them apart."""
     threads = threads_each(team.size, machine.cores())
     arguments = ["engine.rank", *team.arguments(), "--inner", inner, "--device", options.device]
-    arguments += ["--threads", str(threads), "--weights", options.weights]
+    arguments += ["--threads", str(threads), "--weights", options.weights, "--players", str(players)]
     return [*arguments, "--fake"] if options.fake else arguments
 
 
 def gateway_arguments(
-    listen: str, inner: str, team: Team, game: str, stride: int, fake: bool = False
+    listen: str, inner: str, team: Team, players: int, game: str, stride: int, fake: bool = False
 ) -> list[str]:
     arguments = ["engine.gateway", "--listen", listen, "--inner", inner, "--ranks", str(team.leaders)]
-    return [*arguments, "--game", game, "--stride", str(stride), *["--fake"] * fake]
+    arguments += ["--players", str(players), "--game", game, "--stride", str(stride)]
+    return [*arguments, *["--fake"] * fake]
 
 
 def child_environment() -> dict[str, str]:

@@ -142,14 +142,19 @@ class Presentation:
         return min(due, max(self._shown + 1, due - 1))
 
     def _unshown_true(self, due: int) -> int | None:
-        """The newest true frame's index that is shown from here, if it still can be: not once one of another
-        rank's is due."""
+        """The newest true frame's index that is shown from here and due, or the next one, if it still can be:
+        not once one of another rank's is due. A game that stands still shows the newest."""
+        coming = None
         for index, _ in reversed(self._trues):
             if self._turn.has(index):
-                return index if index > self._shown else None
-            if index <= due:
-                return None
-        return None
+                if index <= self._shown:
+                    return coming
+                if index <= due or self._clock.paused:
+                    return index
+                coming = index
+            elif index <= due:
+                return coming
+        return coming
 
     def _base(self, due: int) -> tuple[int, int] | None:
         """The newest true frame before `due`."""

@@ -7,8 +7,8 @@
 Across hosts: the same command on each, with its own N. Rank 0, on A, starts the gateway; ranks, torch's
 sockets and --inner trust whoever reaches them, so A is an address of a private network.
 
-Its set-up, in order: lifeline, process group, line to the gateway, roles. Then it loops: take messages, do
-the one thing that is due, sleep until the next. A rank that shares another's work only obeys (follower.py).
+Its set-up, in order: lifeline, process group, line to the gateway, cast. Then it loops: take messages, do the
+one thing that is due, sleep until the next. A rank that shares another's work only obeys (follower.py).
 """
 
 import argparse
@@ -17,59 +17,20 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from functools import partial
 
+from engine.aside import Aside
 from engine.errors import EngineError
-from engine.host import Host, Reporter, Role
+from engine.host import Host
 from engine.inner import Addresses, RankLine
 from engine.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
-from engine.links import (
-    DistributedReceiver,
-    DistributedSender,
-    FanOut,
-    LatentReceiver,
-    LatentSender,
-    MemoryLink,
-)
 from engine.models_at_hand import ModelsAtHand
 from engine.own_gateway import OwnGateway
 from engine.placement import check_shapes
 from engine.process_group import Crew, join, own_seat
-from engine.team import Seat, Team
+from engine.team import Seat, Team, check_players
 
-WORLD_RANK = 0
 _NAMED_FIRST_S = 1.0  # for the supervisor to name the rank that died, before those that needed it complain
-
-
-def make_roles(
-    team: Team, seat: Seat, crew: Crew | None, models: ModelsAtHand, line: RankLine, tell: Reporter
-) -> list[Role]:
-    """The roles of this process. The simulator is hosted beside the world: it never runs while that
-    dreams."""
-    from engine.decoder_worker import DecoderRole
-    from engine.presentation import Turn
-    from engine.simulator_worker import SimulatorRole
-    from engine.world_worker import WorldRole
-
-    together = MemoryLink() if team.together else None
-    rarely_s = CREW_PATIENCE_S if crew else 0.0
-    roles: list[Role] = []
-    decode_s: Callable[[], float] = lambda: 0.0  # noqa: E731
-    if "decoder" in seat.roles:
-        receiver: LatentReceiver = together or DistributedReceiver(WORLD_RANK)
-        if isinstance(receiver, DistributedReceiver):
-            line.wake_on(receiver.wake.fileno())
-        decoder = DecoderRole(models, receiver, tell.frame, tell.progress, Turn(seat.turn, seat.turns))
-        decoder.rarely_s = rarely_s
-        roles.append(decoder)
-        decode_s = lambda: decoder.decode_s  # noqa: E731
-    if "world" in seat.roles:
-        sender: LatentSender = together or FanOut([DistributedSender(r) for r in team.leading_decoders])
-        world = WorldRole(models, sender, decode_s, tell.progress, tell.log)
-        world.rarely_s = rarely_s
-        roles.append(world)
-    if "simulator" in seat.roles:
-        roles.append(SimulatorRole(models, tell.frame, tell.progress))
-    return roles
 
 
 def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
@@ -79,6 +40,7 @@ def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
     if not options.listen or seat.rank:
         take_seat(options, team, seat, lifeline)
         return
+    check_players(team, options.players)
     check_shapes(team, options.game, options.weights)
     gateway, reason = OwnGateway(options, team, lifeline), "the engine ended"
     try:
@@ -97,20 +59,32 @@ def take_seat(options: argparse.Namespace, team: Team, seat: Seat, lifeline: Lif
     torch.set_num_threads(options.threads)
     crew = join(team, seat, options.device)
     hosted = tuple(role for role in seat.roles if role != "simulator")
+    weights = options.weights or None
     models = ModelsAtHand(
-        hosted, options.device, options.threads, options.weights or None, options.fake, crew
+        hosted, options.device, options.threads, weights, options.fake, crew, options.players
     )
     if crew is not None and not seat.leads:
         obey(models, crew, lifeline)
         return
-    line = RankLine(Addresses(options.inner), seat.name)
-    tell = Reporter(line, lifeline, seat.rank)
-    host = Host(make_roles(team, seat, crew, models, line, tell), line, lifeline, tell)
+    from engine.cast import SeatsCast
+
+    line = RankLine(Addresses(options.inner), seat.name, options.players)
+    cast = SeatsCast(team, seat, models, line, options.players, CREW_PATIENCE_S if crew else 0.0)
+    host = Host(cast, line, lifeline, Aside(same_device(options.device)), seat.rank)
     try:
         host.run()
     finally:
         host.close()
         line.close()
+
+
+def same_device(device: str) -> Callable[[], None]:
+    """For another thread of this process: CUDA has a current device for each."""
+    if device != "cuda":
+        return lambda: None
+    import torch
+
+    return partial(torch.cuda.set_device, torch.cuda.current_device())
 
 
 def obey(models: ModelsAtHand, crew: Crew, lifeline: Lifeline) -> None:
@@ -138,6 +112,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--decoder-ranks", type=int, default=1)
     parser.add_argument("--bands", type=int, default=1)
     parser.add_argument("--together", action="store_true")
+    parser.add_argument("--players", type=int, default=1, help="how many may play at once")
     parser.add_argument("--inner", required=True)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--threads", type=int, default=2)

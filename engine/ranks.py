@@ -16,14 +16,14 @@ _MESSAGES_AT_ONCE = 64  # before clients are looked at
 
 
 class Ranks:
-    """Binds both sockets. `n_ranks`: how many will join."""
+    """Binds both sockets. `n_ranks`: how many will join; players: at once, a picture of each may wait."""
 
-    def __init__(self, context: zmq.Context[Any], addresses: Addresses, n_ranks: int) -> None:
+    def __init__(self, context: zmq.Context[Any], addresses: Addresses, n_ranks: int, players: int) -> None:
         self._addresses, self._n_ranks = addresses, n_ranks
         self.control: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.control.bind(addresses.ranks)
         self.pictures: zmq.Socket[bytes] = context.socket(zmq.PULL)
-        self.pictures.setsockopt(zmq.RCVHWM, inner.PICTURES_DEEP)
+        self.pictures.setsockopt(zmq.RCVHWM, inner.PICTURES_DEEP * players)
         self.pictures.bind(addresses.pictures)
         self._joined: list[bytes] = []
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from engine.config import WorldConfig
 from engine.errors import UsageError
 
+MOST_PLAYERS = 64
 LATENT_ROWS = 10  # of the decoders that the engine ships; a band is one of them at least
 
 
@@ -100,6 +101,17 @@ class Team:
 
 def _name(role: str, number: int, of: int) -> str:
     return role if of == 1 else f"{role} {number}"
+
+
+def check_players(team: Team, players: int) -> None:
+    """Raises UsageError where so many cannot play at once on this team."""
+    if not 1 <= players <= MOST_PLAYERS:
+        raise UsageError(f"{players} players: choose 1 to {MOST_PLAYERS} with --players")
+    if players > 1 and team.world_ranks > 1:
+        raise UsageError(
+            f"{team.world_ranks} world ranks share one player's world, and {players} players have one each: "
+            "choose --world-ranks 1 with any number of --decoder-ranks, or --players 1"
+        )
 
 
 def check_tokens(config: WorldConfig, ranks: int) -> None:

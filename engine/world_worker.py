@@ -59,10 +59,11 @@ class WorldRole:
         decode_s: Callable[[], float],
         report: Report,
         log: Log = lambda entry: None,
+        turns: Callable[[], int] = lambda: 1,
     ) -> None:
-        """log: is told what every step was made from."""
+        """log: is told what every step was made from. turns: how many sessions take them here now."""
         self._models, self._link, self._decode_s, self._report = models, link, decode_s, report
-        self._log = log
+        self._log, self._turns = log, turns
         self._stepper: WorldStepper | None = None
         self._clock = GameClock()
         self._pace = StepPace()
@@ -79,7 +80,7 @@ class WorldRole:
         self._clock, self._timeline = GameClock(), ButtonTimeline(GAMES[start.game].n_buttons)
         self._report("loading the world model", 0.3)
         backend = self._models.backend(start.game)
-        self._stepper = self._models.part("world", backend.world)
+        self._stepper = self._models.dream(start.game)
         self._pace = StepPace(start.stride, smallest=backend.min_stride)
         self._seed = start.seed
         self._opening_stride = start.stride or _FIRST_STRIDE  # a reset finds its opening made already
@@ -120,6 +121,8 @@ class WorldRole:
         self._clock = GameClock()
 
     def close(self) -> None:
+        if self._stepper is not None:
+            self._models.give_back(self._stepper)
         self._stepper = None
         self._link.close()
 
@@ -133,6 +136,11 @@ class WorldRole:
         once, engine/world_batch.py does so between the same two ends."""
         window = self.close_window()
         self.file(window, *self._dream(window))
+
+    @property
+    def runs(self) -> bool:
+        """Whether game time passes."""
+        return not self._clock.paused
 
     @property
     def draft_s(self) -> float:
@@ -210,7 +218,7 @@ class WorldRole:
         """Choose where the next window ends; let the clock slip when nothing else helps."""
         now_s = time.monotonic()
         self._pace.observe(took_s)
-        self._window_end = window.end + self._pace.choose(self._decode_s(), now_s)
+        self._window_end = window.end + self._pace.choose(self._decode_s(), now_s, self._turns())
         self._expected = self._timeline.assumed(self._window_end).share
         if (slipped := self._pace.slip_to(self._clock.index(now_s), self._window_end)) is not None:
             self._clock.set(slipped, now_s)
@@ -262,5 +270,5 @@ class WorldRole:
             begun_s = time.monotonic()
             self._stepper.step(np.zeros(self._spec.n_buttons, np.float32), self._opening_stride)
             self._pace.observe(time.monotonic() - begun_s)
-        self._pace.choose(self._decode_s(), time.monotonic())
+        self._pace.choose(self._decode_s(), time.monotonic(), self._turns())
         self._stepper.open(self._opening, noise_seed=self._seed)

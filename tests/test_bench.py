@@ -7,7 +7,18 @@ import sys
 import pytest
 import torch
 
-from engine.bench import decoder, engine, everything, hbm, profile, roundtrip, scaling, split, world
+from engine.bench import (
+    decoder,
+    engine,
+    everything,
+    hbm,
+    players,
+    profile,
+    roundtrip,
+    scaling,
+    split,
+    world,
+)
 from engine.bench.presets import NAMES, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.roofline import Ceilings
@@ -167,6 +178,21 @@ def test_roundtrip_measures_real_processes(monkeypatch, capsys):
     assert roundtrip.main() == 0
     result = json.loads(capsys.readouterr().out)
     assert result["stride"] == 4 and result["shown_fps"] > 5 and result["input_to_true_ms"]["p50"] > 0
+
+
+def test_players_are_measured_side_by_side(monkeypatch, capsys):
+    options = ["--players", "2", "--seconds", "1", "--fake", "--stride", "4"]
+    monkeypatch.setattr(sys, "argv", ["players", *options])
+    assert players.main() == 0
+    said = capsys.readouterr().out.splitlines()
+    result = json.loads(said[-1])
+    assert said[0].startswith("seed") and [one["seed"] for one in result["players"]] == [1, 2]
+    for one in result["players"]:
+        assert one["stride"] == 4 and one["shown_fps"] > 5 and 0.5 < one["real_time_factor"] < 1.5
+        assert one["input_to_present_ms"]["p50"] > 0
+    assert result["true_frames_per_s"] == pytest.approx(
+        sum(one["true_frames_per_s"] for one in result["players"]), abs=0.02
+    )
 
 
 def test_everything_runs_small_and_names_what_it_leaves_out(monkeypatch, tmp_path):

@@ -36,6 +36,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["play", "racing", "--weights", "/no/such"], "no such directory"),
         (["play", "racing", "--engine", "tcp://x:1", "--device", "cpu"], "--device"),
         (["play", "racing", "--nonsense"], "--nonsense"),
+        (["serve", "--players", "65"], "choose 1 to 64"),
         (["nonsense"], "nonsense"),
         (["bench"], "which benchmark"),
         (["train", "chess", "world"], "chess"),
@@ -116,6 +117,8 @@ def test_without_torch_the_engine_extra_is_named(
     ("arguments", "module", "passed"),
     [
         (["serve", "--device", "cuda", "--world-ranks", "2"], "engine.launch", ["--device", "cuda"]),
+        (["serve", "--players", "2"], "engine.launch", ["--players", "2"]),
+        (["serve"], "engine.launch", ["--players", "0"]),
         (
             ["evaluate", "racing", "--seeds", "1:2", "--json"],
             "engine.training.evaluate",

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.client_session import ClientSession, opening_refusal
 from engine.inner import Opened
 from engine.protocol import PROTOCOL_VERSION, Command, Ended, Frame, Hello, Ping, Pong, Refused, pack
+from engine.sessions import Sessions
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Engine, Player, engine, player
 
@@ -197,7 +197,8 @@ def test_a_silent_clients_game_waits_and_goes_on(shared: Engine):
 
 
 def test_a_client_that_stays_silent_loses_its_session():
-    session = ClientSession(b"me", 1, Hello(version=PROTOCOL_VERSION, game="racing"), now_s=10.0)
+    sessions = Sessions(limit=1)
+    session = sessions.begin(b"me", Hello(version=PROTOCOL_VERSION, game="racing"), now_s=10.0)
     assert not session.should_wait(20.0) and not session.is_silent(120.0)  # loading has its own patience
     session.opened = [
         Opened(session=1, role=role, cost_frames=1.0, stride=4) for role in ("world", "decoder")
@@ -206,7 +207,7 @@ def test_a_client_that_stays_silent_loses_its_session():
     assert not session.should_wait(21.0) and session.should_wait(22.0)
     assert not session.is_silent(49.0) and session.is_silent(51.0)
     session.waiting = True
-    refused = opening_refusal(session.hello, "", other=session)
+    refused = sessions.refusal(session.hello, b"another")
     assert refused is not None and "kept" in refused.reason
 
 

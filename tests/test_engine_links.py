@@ -6,7 +6,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from engine.launch import parse
+from engine.launch_options import parse
 from engine.links import MESSAGE_BYTES, Latent, MemoryLink, pack_into, unpack_from
 from engine.placement import loopback_listener, rank_environment
 from engine.session import NO_INPUT, ButtonTimeline

@@ -15,6 +15,7 @@ from engine.models_at_hand import ModelsAtHand
 from engine.opening import STEPS, make_opening
 from engine.protocol import Frame
 from engine.simulator_worker import SimulatorRole
+from engine.turns import step_first_closed
 from engine.world_worker import WorldRole
 from games import GAMES
 
@@ -58,6 +59,30 @@ class Beats:
         self.patience_s.append(patience_s)
 
 
+class Cast:
+    """Who plays: what a rank's cast is to its host."""
+
+    names, drafts = (), True
+
+    def step_worlds(self, due, now_s: float) -> None:
+        step_first_closed(due, now_s)
+
+
+class Played:
+    """A session that goes on."""
+
+    over = is_away = False
+
+    def __init__(self, roles) -> None:
+        self.playing = roles
+
+
+def hosting(*roles, beats: Beats | None = None) -> Host:
+    host = Host(Cast(), None, beats or Beats(), None)
+    host._sessions = {1: Played(list(roles))}
+    return host
+
+
 class Together:
     """World and decoder as a host would run them, on a clock that the test moves."""
 
@@ -67,9 +92,8 @@ class Together:
         self.world = WorldRole(MODELS, link, lambda: self.decoder.decode_s, silent)
         self.opened = [self.decoder.open(start(**choices)), self.world.open(start(**choices))]
         for role in (self.world, self.decoder):
-            role.begin(Begin(lag=2), time.monotonic())
-        self.host = Host([], None, Beats(), None)
-        self.host._active, self.host._playing = [self.decoder, self.world], True
+            role.begin(Begin(session=1, lag=2), time.monotonic())
+        self.host = hosting(self.decoder, self.world)
 
     def tell(self, message) -> None:
         for role in (self.world, self.decoder):
@@ -111,7 +135,7 @@ def test_each_frame_carries_its_facts():
 def test_an_input_is_claimed_once_a_step_or_its_draft_covers_it():
     game = Together()
     game.play(0.1)
-    game.tell(Input(seq=9, held=4, pressed=4))
+    game.tell(Input(session=1, seq=9, held=4, pressed=4))
     claims = [frame.applied_seq for frame in game.play(0.3)]
     assert claims[-1] == 9 and claims == sorted(claims)
 
@@ -121,7 +145,7 @@ def test_an_extrapolator_that_uses_buttons_claims_the_newest():
     game.play(0.1)
     game.decoder._extrapolator.uses_buttons = True
     try:
-        game.tell(Input(seq=9, held=4, pressed=4))
+        game.tell(Input(session=1, seq=9, held=4, pressed=4))
         assert game.screen.frames and all(frame.applied_seq == 9 for frame in game.play(0.03) if frame.ahead)
     finally:
         del game.decoder._extrapolator.uses_buttons
@@ -140,7 +164,7 @@ def test_a_filled_frame_that_holds_still_claims_no_new_input():
     game = Together()
     game.play(0.1)
     game.decoder._extrapolator = Holding()
-    game.tell(Input(seq=9, held=4, pressed=4))
+    game.tell(Input(session=1, seq=9, held=4, pressed=4))
     filled = [frame for frame in game.play(0.3) if frame.ahead]
     assert filled and all((frame.applied_seq == 9) == (frame.buttons == 4) for frame in filled)
     assert filled[0].applied_seq == 0 and filled[-1].applied_seq == 9
@@ -157,7 +181,7 @@ def test_a_slow_line_counts_what_was_dropped():
 def test_a_reset_forgets_the_old_epoch_and_a_late_latent_of_it():
     game = Together()
     game.play(0.1)
-    game.tell(Control(kind="reset"))
+    game.tell(Control(session=1, kind="reset"))
     old = Latent(
         1,
         0,
@@ -181,9 +205,9 @@ def test_a_reset_forgets_the_old_epoch_and_a_late_latent_of_it():
 def test_a_reset_while_paused_shows_the_beginning_and_stays_paused():
     game = Together()
     game.play(0.1)
-    game.tell(Control(kind="pause"))
+    game.tell(Control(session=1, kind="pause"))
     game.play(0.05)
-    game.tell(Control(kind="reset"))
+    game.tell(Control(session=1, kind="reset"))
     assert [(frame.epoch, frame.index) for frame in game.play(0.15)] == [(1, 0)]
 
 
@@ -202,8 +226,8 @@ def test_the_simulator_simulates_every_frame_and_shows_the_newest():
     role = SimulatorRole(MODELS, screen.send, silent)
     role.open(start("reference"))
     begun_s = time.monotonic()
-    role.begin(Begin(lag=0), begun_s)
-    role.input(Input(seq=2, held=4, pressed=4), begun_s + 0.01)
+    role.begin(Begin(session=1, lag=0), begun_s)
+    role.input(Input(session=1, seq=2, held=4, pressed=4), begun_s + 0.01)
     role.step(begun_s + 5.5 / 60)
     assert [(frame.index, frame.kind, frame.applied_seq) for frame in screen.frames] == [
         (0, "true", 0),
@@ -230,8 +254,7 @@ class DueRole:
 @pytest.mark.parametrize(("owes", "order"), [(False, ["world"] * 4), (True, ["world", "decoder"] * 2)])
 def test_a_step_goes_before_a_decode_but_never_starves_a_true_frame(owes, order):
     ran: list[str] = []
-    host = Host([], None, Beats(), None)
-    host._active, host._playing = [DueRole("decoder", ran, owes), DueRole("world", ran)], True
+    host = hosting(DueRole("decoder", ran, owes), DueRole("world", ran))
     for _ in range(4):
         host.step()
     assert ran == order
@@ -245,10 +268,8 @@ class SlowRole(DueRole):
 
 
 def test_a_step_may_take_2_s_or_20_usual_times_or_what_it_is_known_to_take():
-    beats = Beats()
-    host = Host([], None, beats, None)
-    slow = SlowRole("decoder", [])
-    host._active, host._playing = [slow], True
+    slow, beats = SlowRole("decoder", []), Beats()
+    host = hosting(slow, beats=beats)
     for _ in range(20):
         host.step()
     assert beats.patience_s[0] == PATIENCE_S and 20 * 0.15 * 0.8 < beats.patience_s[-1] < 30

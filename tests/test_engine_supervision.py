@@ -9,7 +9,7 @@ import pytest
 
 from engine.address import in_use
 from engine.errors import UsageError
-from engine.launch import check, parse
+from engine.launch_options import check, parse
 from engine.placement import team_of, threads_each, together_or_apart
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from tests.engine_harness import ROOT, engine, player

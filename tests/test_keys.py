@@ -126,6 +126,27 @@ def test_revoking_ends_a_live_session_and_the_key_opens_nothing_any_more(
     again.close()
 
 
+def test_revoking_one_players_key_leaves_the_other_in_play(config: Path) -> None:
+    server, guest = keys.own_keys().public, stranger()
+    keys.allow("me", server)
+    keys.allow("guest", guest.public)
+    port = free_port()
+    with engine("--players", "2", listen=f"tcp://0.0.0.0:{port}") as running:
+        assert b"listening" in running.process.stdout.readline()
+        mine, theirs = (
+            KeyedPlayer(f"tcp://127.0.0.1:{port}", pair, server) for pair in (keys.own_keys(), guest)
+        )
+        theirs.join(seed=1)
+        mine.join(seed=2)
+        keys.revoke("guest")
+        assert len(mine.frames(1.5)) > 20
+        assert "revoked" in theirs.expect(Ended, 3.0).reason
+        third = KeyedPlayer(f"tcp://127.0.0.1:{port}", keys.own_keys(), server)
+        third.join(seed=3)  # their place is free
+        for one in (mine, theirs, third):
+            one.close()
+
+
 def test_the_client_plays_with_keys_and_says_why_when_it_may_not(open_engine: tuple[Engine, str]) -> None:
     _, address = open_engine
     options = PlayOptions(game="racing", engine=address, headless=True, seconds=0.3)

@@ -13,7 +13,7 @@ from engine import machine, plan
 from engine.auto_layout import auto_layout, team_for
 from engine.bench.presets import preset
 from engine.errors import UsageError
-from engine.launch import parse
+from engine.launch_options import parse
 from engine.layout import OBJECTIVES, Split, make_plan, predict, preference, why_illegal
 from engine.placement import team_of
 from engine.profiles import SHIPPED, Profile, ProfileError, from_json, gpu_profile, read_profile

@@ -103,8 +103,11 @@ class Slotted(ModelsAtHand):
     def backend(self, game: str):
         return self._torch
 
-    def part(self, name, make) -> StaticDream:
-        return self._slots.join() if name == "world" else make()
+    def part(self, name, make):
+        return make()
+
+    def dream(self, game: str) -> StaticDream:
+        return self._slots.join()
 
     def world_class(self, game: str):
         from games import simulator
@@ -115,7 +118,7 @@ class Slotted(ModelsAtHand):
 def test_sessions_with_their_own_clocks_and_strides_step_together(tmp_path):
     store_tiny(tmp_path)
     backend = TorchBackend("racing", tmp_path, "cpu", 1)
-    slots, links, worlds = backend.worlds(3), [], []
+    slots, links, worlds = backend.slots(3), [], []
     models = Slotted(backend, slots)
     begun_s = time.monotonic() + 1000.0  # a time that never comes: the test moves the clocks
     for session, stride in ((1, 3), (2, 4), (3, 6)):
@@ -124,10 +127,10 @@ def test_sessions_with_their_own_clocks_and_strides_step_together(tmp_path):
         start = Start(session=session, game="racing", seed=session, mode="dream", stride=stride,
                       record_hashes=False)  # fmt: skip
         world.open(start)
-        world.begin(Begin(lag=0), begun_s)
+        world.begin(Begin(session=session, lag=0), begun_s)
         worlds.append(world)
     batch, together, now_s = WorldBatch(slots), [], begun_s
-    worlds[1].input(Input(seq=5, held=1, pressed=1), begun_s)
+    worlds[1].input(Input(session=2, seq=5, held=1, pressed=1), begun_s)
     got = {1: [], 2: [], 3: []}
     while now_s < begun_s + 11.5 / 60:
         now_s += max(0.0, batch.seconds_until_due(worlds, now_s)) + 1e-6

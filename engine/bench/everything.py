@@ -8,7 +8,7 @@
     decoder  the fused decoder against eager PyTorch, and the bytes that both move
     profile  the profiles that the planner reads, of worlds on one rank and on two, to --profiles
     two      world and decoder on two GPUs, beside what the planner predicts from those profiles
-    paced    play in real time: from a key to its picture (needs pyzmq and msgspec)
+    paced    play in real time: from a key to its picture, alone and with others (needs pyzmq and msgspec)
     slow     what takes minutes to compile: torch.compile, every tile of the fused decoder
 
 Each group's results go to DIR/<group>.json as they come; what ran, and what it printed when it failed, to
@@ -74,6 +74,8 @@ def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     if not small:
         for game in (racing, platformer):
             yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
+        for players in (4, 8, 16):
+            yield Job("paced", "players", f"--game {racing} --players {players} --seconds 8", 75)
     yield Job("slow", "world", f"--game {racing} --fused --compiled {few}", 150)
     yield Job("slow", "world", f"--game {racing} --fused --tuned {few}", 150)
     yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
@@ -140,7 +142,7 @@ def why_not(job: Job, device: str, left_s: float) -> str:
     kernels = job.bench == "hbm" or (job.bench == "engine" and "--fused" in job.arguments)
     if kernels and device != "cuda":
         return "needs a GPU"
-    if job.bench == "roundtrip" and not (find_spec("zmq") and find_spec("msgspec")):
+    if job.group == "paced" and not (find_spec("zmq") and find_spec("msgspec")):
         return "needs pyzmq and msgspec"
     return ""
 

@@ -23,6 +23,7 @@ from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
 from engine.fast.int8_ranges import INT8_PARTS, Calibration, int8_or_why_not
 from engine.fast.openvino_decoder import pixels
+from engine.fast.own_worlds import OwnWorlds
 from engine.models.weights import has_part, load_config, weights_id
 
 RING = 9
@@ -75,7 +76,13 @@ class OpenVinoBackend:
         return graph
 
     def world(self) -> Dream:
+        return self._dream(self._compiled("world"))
+
+    def worlds(self, players: int) -> OwnWorlds:
         compiled = self._compiled("world")
+        return OwnWorlds(lambda: self._dream(compiled), players)
+
+    def _dream(self, compiled: Any) -> Dream:
         narrow = compiled.input(RING).element_type == openvino.Type.bf16
         ring_type = np.uint16 if narrow else np.float32
         return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type)

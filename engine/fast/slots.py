@@ -2,14 +2,16 @@
 
 Shapes never change: a dream joins by emptying a slot's ring and placing its opening there, and leaves by
 giving the slot back, so a captured graph goes on being replayed. Who is due, at which stride, is data. What a
-slot gives does not depend on the others: nothing in a step mixes worlds."""
+slot gives does not depend on the others: nothing in a step mixes worlds. A dream may open in another thread
+than that of the others' steps; the world does one thing at a time."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from engine.backend import Step
+from engine.backend import Step, WorldStepper
 from engine.errors import EngineError
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import World
@@ -24,13 +26,26 @@ class Due:
     stride: int
 
 
+class SlotDream(StaticDream):
+    """turn: held while the world, which others use too, does something."""
+
+    def __init__(self, game: str, world: World, slot: int, turn: threading.Lock) -> None:
+        super().__init__(game, world, slot)
+        self._turn = turn
+
+    def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._turn:
+            return super()._advance(buttons, stride)
+
+
 class WorldSlots:
-    """The slots of `world`, all free at first."""
+    """The slots of `world`, all free at first. See engine.backend.Worlds."""
 
     def __init__(self, game: str, world: World) -> None:
         self._game, self._world = game, world
         self._free = list(range(world.slots))[::-1]
         self._taken: dict[int, StaticDream] = {}
+        self._turn = threading.Lock()
 
     @property
     def free(self) -> int:
@@ -41,15 +56,19 @@ class WorldSlots:
         if not self._free:
             raise EngineError(f"all {self._world.slots} worlds are taken: wait for one to end")
         slot = self._free.pop()
-        self._taken[slot] = StaticDream(self._game, self._world, slot)
+        self._taken[slot] = SlotDream(self._game, self._world, slot, self._turn)
         return self._taken[slot]
 
-    def leave(self, dream: StaticDream) -> None:
-        assert self._taken.pop(dream.slot) is dream
+    def leave(self, dream: WorldStepper) -> None:
+        assert isinstance(dream, SlotDream) and self._taken.pop(dream.slot) is dream
         self._free.append(dream.slot)
 
     def step(self, due: Sequence[Due]) -> list[Step]:
         """One step of these, each at most once; the others wait as they are."""
+        with self._turn:
+            return self._stepped(due)
+
+    def _stepped(self, due: Sequence[Due]) -> list[Step]:
         rows = {one.dream.slot: one.dream.controls(one.buttons, one.stride) for one in due}
         assert len(rows) == len(due) and all(self._taken.get(one.dream.slot) is one.dream for one in due)
         if not rows:

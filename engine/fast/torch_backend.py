@@ -10,6 +10,7 @@ from engine.backend import Opening, Step
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.fast.own_worlds import OwnWorlds
 from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
@@ -43,8 +44,16 @@ class TorchBackend:
             return StaticDream(self.game, GraphWorld(model, dtype=self.dtype))
         return Dream(self.game, self.config.world, TorchStep(model, self.dtype))
 
-    def worlds(self, slots: int) -> WorldSlots:
-        """So many dreams at once, one graph on a GPU."""
+    def worlds(self, players: int) -> WorldSlots | OwnWorlds:
+        """A GPU steps them at once, a CPU one after the other."""
+        if self.device == "cuda":
+            return self.slots(players)
+        model = self._part("world")
+        assert isinstance(model, WorldModel)
+        return OwnWorlds(lambda: Dream(self.game, self.config.world, TorchStep(model, self.dtype)), players)
+
+    def slots(self, slots: int) -> WorldSlots:
+        """So many dreams in one static world, one graph on a GPU."""
         model = self._part("world")
         assert isinstance(model, WorldModel)
         world = GraphWorld(model, slots, self.dtype, capture=self.device == "cuda")
