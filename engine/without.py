@@ -1,9 +1,10 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,extrapolation in the environment."""
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,extrapolation,fused in the
+environment."""
 
 import os
 
 VARIABLE = "DREAMCADE_WITHOUT"
-PARTS = ("extrapolation", "openvino", "int8")
+PARTS = ("extrapolation", "openvino", "int8", "fused")
 
 
 def without() -> frozenset[str]:

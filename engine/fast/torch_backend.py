@@ -10,9 +10,11 @@ from engine.backend import Opening, Step
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.fast.graphed_extrapolator import GraphedExtrapolator
 from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
+from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
 
@@ -63,7 +65,11 @@ class TorchBackend:
     def extrapolator(self) -> SphereExtrapolator | LearnedExtrapolator:
         if not has_part(self.directory, "extrapolator"):
             return SphereExtrapolator()
-        return LearnedExtrapolator(TorchNet(self._part("extrapolator"), self.dtype))
+        net = self._part("extrapolator")
+        if self.device == "cuda":
+            assert isinstance(net, ExtrapolatorNet)
+            return GraphedExtrapolator(net, self.latent_shape, self.config.world.buttons)
+        return LearnedExtrapolator(TorchNet(net, self.dtype))
 
 
 class TorchStep:
