@@ -8,7 +8,7 @@ import torch
 
 from engine.without import without
 
-_COMPILERS = ("cc", "gcc", "clang")
+_COMPILERS = ("gcc", "clang")  # those that Triton looks for
 
 
 def has_kernels(device: torch.device) -> bool:
