@@ -1,10 +1,10 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation in the
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation,fused in the
 environment."""
 
 import os
 
 VARIABLE = "DREAMCADE_WITHOUT"
-PARTS = ("extrapolation", "drafts", "openvino", "int8")
+PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused")
 
 
 def without() -> frozenset[str]:

@@ -9,7 +9,7 @@ import torch
 
 from engine.backend import Opening
 from engine.config import WorldConfig
-from engine.fast.cuda_graph import GraphDecoder, GraphWorld
+from engine.fast.cuda_graph import GraphDecoder, GraphWorld, compiled_body, plain_body
 from engine.fast.dream import Dream
 from engine.fast.pipeline import Pipeline, Shown
 from engine.fast.static_dream import StaticDream
@@ -63,7 +63,7 @@ def test_compiled_step_gives_the_dream_past_its_rollover(monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))  # all but the codegen
     model = tiny_world()
     latents, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
-    quick = StaticDream("racing", GraphWorld(model, dtype=torch.float32, capture=False, compiled=True))
+    quick = StaticDream("racing", GraphWorld(model, dtype=torch.float32, capture=False, body=compiled_body))
     np.testing.assert_allclose(dreamed(quick)[0], latents, atol=2e-5)
 
 
@@ -161,13 +161,13 @@ def test_pipeline_shows_every_tick_in_order():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("compiled", [False, True])
-def test_captured_step_gives_the_dream_past_its_rollover(compiled):
+@pytest.mark.parametrize("body", [None, plain_body, compiled_body])
+def test_captured_step_gives_the_dream_past_its_rollover(body):
     model = tiny_world()
     latents, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
-    world = GraphWorld(model.cuda(), dtype=torch.float32, compiled=compiled)
+    world = GraphWorld(model.cuda(), dtype=torch.float32, body=body)
     np.testing.assert_allclose(dreamed(StaticDream("racing", world))[0], latents, atol=5e-3)  # TF32
-    half = dreamed(StaticDream("racing", GraphWorld(model, compiled=compiled)))[0]
+    half = dreamed(StaticDream("racing", GraphWorld(model, body=body)))[0]
     assert np.sqrt(np.mean((half - latents) ** 2)) < 0.05
 
 

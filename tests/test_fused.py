@@ -24,6 +24,7 @@ if not ON_GPU:
 pytest.importorskip("triton")
 
 from engine.fast.fused_decoder import Convolution, FusedPaint  # noqa: E402
+from engine.fast.tiled_convolution import Epilogue, Tile, box_of, convolve  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,6 +103,51 @@ def test_a_band_is_the_whole_pictures_rows(kind, rows):
     assert off.abs().max() <= 1 and (off != 0).float().mean() < 1e-3
 
 
+TILES = [Tile(64, 16, 0, 16, 4, 3), Tile(32, 32, 16, 16, 4, 3), Tile(32, 16, 0, 16, 4, 3, 1, True)]
+
+
+def tiled(conv: nn.Conv2d, x: torch.Tensor, tile: Tile, shuffle: int = 1, silu: bool = False, **ends):
+    """`convolve` on channels-last x; ends: residual, out."""
+    plain = Convolution.of(conv, x.dtype, shuffle)
+    batch, rows, columns, _ = x.shape
+    empty = x.new_empty(batch, rows * shuffle, columns * shuffle, conv.out_channels // shuffle**2)
+    out = ends.get("out", empty)
+    after = Epilogue(ends.get("residual"), silu, shuffle)
+    convolve(x, plain.weight.mT.contiguous(), plain.bias, plain.radius, after, out, tile)
+    return out
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@pytest.mark.parametrize("cin, cout", [(16, 24), (24, 40)])
+def test_tiles_give_the_convolution_to_the_border_and_what_follows(tile, cin, cout):
+    conv, x = layer(cin, cout), torch.randn(3, cin, 3, 5, device=DEVICE)
+    added = torch.randn(3, cout, 3, 5, device=DEVICE)
+    made = tiled(conv, channels_last(x), tile, silu=True, residual=channels_last(added))
+    torch.testing.assert_close(made, channels_last(F.silu(conv(x) + added)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+def test_tiles_shuffle_and_write_bytes(tile):
+    conv, x = layer(12, 5 * 4, kernel=1), torch.randn(2, 12, 3, 4, device=DEVICE)
+    expected = channels_last(F.pixel_shuffle(conv(x), 2))
+    torch.testing.assert_close(tiled(conv, channels_last(x), tile, 2), expected, atol=1e-5, rtol=1e-5)
+    conv = layer(12, 3 * 16)
+    expected = to_bytes(F.pixel_shuffle(conv(x), 4) * 0.5 + 0.5)
+    made = tiled(conv, channels_last(x), tile, 4, out=torch.empty_like(expected)).int()
+    assert (made - expected).abs().max() <= 1 and (made != expected).float().mean() < 1e-3
+
+
+def test_boxes_waste_little():
+    for batch, rows, columns in ((64, 10, 15), (64, 20, 30), (64, 60, 90)):
+        for pixels in (128, 256):
+            box = box_of(pixels, batch, rows, columns, False)
+            covered = 1
+            for size, whole in zip(box, (batch, rows, columns)):
+                covered *= -(-whole // size) * size
+            assert covered < 1.08 * batch * rows * columns
+    assert box_of(256, 1, 10, 15, False) == (1, 16, 16)
+
+
 def test_half_precision_stays_near():
     dtype = torch.bfloat16 if ON_GPU else torch.float16  # the interpreter's bfloat16 products are wrong
     conv, x = layer(16, 16), torch.randn(1, 16, 4, 4, device=DEVICE)
@@ -152,3 +198,18 @@ def test_captured_fused_decoder_stays_within_a_tenth_of_a_decibel():
     decoder.replay()
     off = decoder.pictures.float() - to_bytes(model(latents)).float()
     assert 10 * torch.log10(255**2 / off.square().mean()) > 45
+
+
+LARGE = [Tile(256, 128, 0, 64, 8, 4), Tile(128, 256, 64, 64, 8, 3), Tile(128, 128, 0, 64, 4, 3, 1)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tile", LARGE, ids=str)
+def test_large_tiles_stay_near(tile):
+    conv, x = layer(96, 320), torch.randn(3, 96, 20, 30, device="cuda")
+    added = torch.randn(3, 320, 20, 30, device="cuda")
+    half = conv.bfloat16()
+    ends = {"residual": channels_last(added).bfloat16()}
+    made = tiled(half, channels_last(x).bfloat16(), tile, silu=True, **ends).float()
+    expected = channels_last(F.silu(half.float()(x.bfloat16().float()) + added.bfloat16().float()))
+    assert (made - expected).norm() / expected.norm() < 5e-3

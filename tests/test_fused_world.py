@@ -18,7 +18,9 @@ if not ON_GPU:
 pytest.importorskip("triton")
 
 from engine.config import WorldConfig  # noqa: E402
-from engine.fast.cuda_graph import GraphWorld  # noqa: E402
+from engine.fast.cuda_graph import GraphWorld, plain_body  # noqa: E402
+from engine.fast.fused_world import FusedStep  # noqa: E402
+from engine.fast.many_step import ManyStep  # noqa: E402
 from engine.fast.static_world import Controls, StaticWorld  # noqa: E402
 from engine.models.world_model import WorldModel  # noqa: E402
 from tests.tiny import shaken, tiny_config  # noqa: E402
@@ -59,10 +61,13 @@ def model_of(config: WorldConfig) -> WorldModel:
     return model.to(DEVICE)
 
 
+@pytest.mark.parametrize("body", [FusedStep, ManyStep])
 @pytest.mark.parametrize("worlds, sizes", [(2, {"width": 80, "registers": 8}), (1, {})], ids=str)
-def test_fused_step_gives_the_static_one_past_its_rollover(worlds, sizes):
+def test_fused_step_gives_the_static_one_past_its_rollover(worlds, sizes, body):
     model = model_of(small(**sizes))
-    plain, fused = (GraphWorld(model, worlds, torch.float32, capture=False, fused=f) for f in (False, True))
+    plain, fused = (
+        GraphWorld(model, worlds, torch.float32, capture=False, body=b) for b in (plain_body, body)
+    )
     for expected, made in zip(stepped(plain, 4), stepped(fused, 4)):
         np.testing.assert_allclose(made[0], expected[0], atol=1e-3 if ON_GPU else 3e-5)
         np.testing.assert_allclose(made[1], expected[1], atol=1e-3 if ON_GPU else 3e-5)
@@ -128,11 +133,11 @@ def test_kernels_compile_for_hopper_without_one(tmp_path):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("worlds", [1, 24])
-def test_captured_fused_step_stays_near_and_repeats_itself(worlds):
+@pytest.mark.parametrize("worlds, body", [(1, FusedStep), (24, FusedStep), (1, ManyStep), (24, ManyStep)])
+def test_captured_fused_step_stays_near_and_repeats_itself(worlds, body):
     model = model_of(replace(tiny_config().world, width=320, heads=8, channels=128, registers=8))
-    plain = stepped(GraphWorld(model, worlds, torch.float32), 8)
-    world = GraphWorld(model, worlds, fused=True)
+    plain = stepped(GraphWorld(model, worlds, torch.float32, body=plain_body), 8)
+    world = GraphWorld(model, worlds, body=body)
     first, again = stepped(world, 8), stepped(world, 8)
     for expected, made, same in zip(plain, first, again):
         assert np.sqrt(np.mean((made[0] - expected[0]) ** 2)) < 0.04

@@ -20,10 +20,21 @@ from engine.bench.command import dtype_on, figures, parser_for, say
 from engine.bench.presets import label, preset
 from engine.bench.timing import hardware, timed, wait
 from engine.config import GameConfig
-from engine.fast.cuda_graph import GraphDecoder, GraphWorld, Paint, make_paint
+from engine.fast.cuda_graph import (
+    Body,
+    EagerPaint,
+    GraphDecoder,
+    GraphWorld,
+    Paint,
+    compiled_body,
+    make_paint,
+    plain_body,
+)
 from engine.fast.extrapolators import LearnedExtrapolator, TorchNet
+from engine.fast.graphed_extrapolator import GraphedExtrapolator
 from engine.fast.pipeline import Pipeline
 from engine.models.autoencoder import Decoder
+from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import build
 from engine.models.world_model import WorldModel
 
@@ -35,14 +46,14 @@ _FILLED = 3  # frames between two true ones
 def main() -> None:
     parser = parser_for(__doc__, runs=20)
     parser.add_argument("--worlds", type=int, default=1)
-    parser.add_argument("--compiled", action="store_true", help="torch.compile the step before its capture")
-    parser.add_argument("--fused", action="store_true", help="the step by our own kernels")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--unfused", action="store_true", help="step and decode without our own kernels")
+    ways.add_argument("--compiled", action="store_true", help="torch.compile the step before its capture")
     parser.add_argument("--tuned", action="store_true", help="try all tiles of the fused decoder first")
     options = parser.parse_args()
-    if options.fused and options.device != "cuda":
-        parser.error("--fused needs a GPU: add --device cuda")
-    how = {name: getattr(options, name) for name in ("compiled", "fused", "tuned")}
-    made = built(options.game, options.device, options.worlds, **how)
+    how = {name: getattr(options, name) for name in ("unfused", "compiled", "tuned")}
+    body = compiled_body if options.compiled else plain_body if options.unfused else None
+    made = built(options.game, options.device, options.worlds, body, not options.unfused, options.tuned)
     result = measure(options.game, options.device, options.runs, *made)
     say(result | how, table, options.json)
 
@@ -66,7 +77,9 @@ def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.
         "copy alone": lambda: lane.pictures_host.copy_(lane.decoder.pictures, non_blocking=True),
     }
     if worlds == 1:
-        works["filled frame"] = filling(preset(game), device, lane.decoder)
+        extrapolate = filling(preset(game), device)
+        works["extrapolate"] = extrapolate
+        works["filled frame"] = lambda: lane.decoder.decode(extrapolate())
     timings = timed({"in turn": in_turn}, device, runs) | timed(works, device, runs)
     wait(device)
     tick_ms = timings["overlapped"].median_ms / _TICKS
@@ -97,43 +110,56 @@ def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.
 
 
 def built(
-    game: str, device: str, worlds: int, compiled: bool = False, fused: bool = False, tuned: bool = False
+    game: str,
+    device: str,
+    worlds: int,
+    body: Body | None = None,
+    fused: bool = True,
+    tuned: bool = False,
 ) -> tuple[Pipeline, np.ndarray]:
-    """A pipeline of two lanes, and controls for its steps."""
+    """A pipeline of two lanes, and controls for its steps. body: what makes the step, what play uses unless
+    given; fused: decoders by our own kernels where they can be had."""
     config = preset(game)
-    world = world_for(config, device, worlds, compiled, fused)
-    pipeline = Pipeline(world, lanes_for(config, device, worlds, tuned))
+    world = world_for(config, device, worlds, body)
+    pipeline = Pipeline(world, lanes_for(config, device, worlds, fused, tuned))
     return pipeline, np.ones(world.controls.shape, np.float32)
 
 
-def world_for(
-    config: GameConfig, device: str, worlds: int, compiled: bool = False, fused: bool = False
-) -> GraphWorld:
+def world_for(config: GameConfig, device: str, worlds: int, body: Body | None = None) -> GraphWorld:
     torch.manual_seed(0)
     model = WorldModel(config.world).to(device).eval().requires_grad_(False)
-    capture = device == "cuda"
-    return GraphWorld(model, worlds, dtype_on(device), capture=capture, compiled=compiled, fused=fused)
+    return GraphWorld(model, worlds, dtype_on(device), capture=device == "cuda", body=body)
 
 
-def lanes_for(config: GameConfig, device: str, worlds: int, tuned: bool = False) -> list[GraphDecoder]:
+def lanes_for(
+    config: GameConfig, device: str, worlds: int, fused: bool = True, tuned: bool = False
+) -> list[GraphDecoder]:
     """Two decoders, for the lanes of a pipeline."""
     assert shape_of(config)[1:] == (10, 15), "this preset's world has no decoder"
     torch.manual_seed(0)
     decoder = Decoder(config.autoencoder).to(device).eval().requires_grad_(False)
     dtype = dtype_on(device)
-    paint: Paint = make_paint(decoder, dtype, tuned=tuned)
+    paint: Paint = make_paint(decoder, dtype, tuned=tuned) if fused else EagerPaint(decoder, dtype)
     return [GraphDecoder(decoder, shape_of(config), worlds, dtype, device == "cuda", paint) for _ in range(2)]
 
 
-def filling(config: GameConfig, device: str, decoder: GraphDecoder) -> Callable[[], object]:
-    """A filled frame of the learned extrapolator: latents on the host to pixels on the host."""
+def extrapolator_for(config: GameConfig, device: str) -> LearnedExtrapolator:
+    """As engine.fast.torch_backend has it."""
     torch.manual_seed(0)
     net = build(config, "extrapolator").to(device).eval().requires_grad_(False)
-    extrapolator = LearnedExtrapolator(TorchNet(net, dtype_on(device)))
+    assert isinstance(net, ExtrapolatorNet)
+    if device == "cuda":
+        return GraphedExtrapolator(net, shape_of(config), config.world.buttons)
+    return LearnedExtrapolator(TorchNet(net, dtype_on(device)))
+
+
+def filling(config: GameConfig, device: str) -> Callable[[], np.ndarray]:
+    """An extrapolation as the decoder rank calls it: latents on the host to a latent on the host."""
+    extrapolator = extrapolator_for(config, device)
     latents = np.random.default_rng(0).standard_normal((2, *shape_of(config)), np.float32)
     latents /= np.sqrt(np.square(latents).mean(1, keepdims=True))
     times, buttons = np.array([0, 4], np.float32), np.ones(config.world.buttons, np.float32)
-    return lambda: decoder.decode(extrapolator.extrapolate(latents, times, buttons, 6.0))
+    return lambda: extrapolator.extrapolate(latents, times, buttons, 6.0)
 
 
 def shape_of(config: GameConfig) -> tuple[int, int, int]:

@@ -3,7 +3,8 @@
     python -m engine.bench.everything --device cuda --out DIR [--seconds 300] [--only one,many]
         [--profiles assets/profiles]
 
-    one      one world, unpaced: steps, decodes and both, of both games and of the wide decoder
+    one      one world, unpaced: steps, decodes and both, of both games and of the wide decoder; the same
+             without our own kernels (--unfused)
     many     worlds at once, 1 to 256, and context
     decoder  the fused decoder against eager PyTorch, and the bytes that both move
     profile  the profiles that the planner reads, of worlds on one rank and on two, to --profiles
@@ -60,9 +61,9 @@ def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     for game in (racing, wide, platformer):
         yield Job("one", "engine", f"--game {game} {few}")
     for game in (racing, wide, platformer):
-        yield Job("one", "engine", f"--game {game} --fused {few}")
-    yield Job("one", "world", f"--game {racing} --fused {few}")
-    yield Job("one", "world", f"--game {racing} --fused --worlds 16 {few}")
+        yield Job("one", "engine", f"--game {game} --unfused {few}")
+    yield Job("one", "world", f"--game {racing} {few}")
+    yield Job("one", "world", f"--game {racing} --worlds 16 {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}")
     yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
     yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")
@@ -76,8 +77,8 @@ def jobs(profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
             yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
         for players in (4, 8, 16):
             yield Job("paced", "players", f"--game {racing} --players {players} --seconds 8", 75)
-    yield Job("slow", "world", f"--game {racing} --fused --compiled {few}", 150)
-    yield Job("slow", "world", f"--game {racing} --fused --tuned {few}", 150)
+    yield Job("slow", "world", f"--game {racing} --compiled {few}", 150)
+    yield Job("slow", "world", f"--game {racing} --tuned {few}", 150)
     yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
     yield Job("slow", "engine", f"--game {racing} --compiled {few}", 120)
     for game, size in ((racing, 1), (wide, batch)):
@@ -139,8 +140,7 @@ def why_not(job: Job, device: str, left_s: float) -> str:
         return "no time left"
     if device == "cuda" and len(machine.gpus()) < job.gpus:
         return f"needs {job.gpus} GPUs"
-    kernels = job.bench == "hbm" or (job.bench == "engine" and "--fused" in job.arguments)
-    if kernels and device != "cuda":
+    if job.bench == "hbm" and device != "cuda":
         return "needs a GPU"
     if job.group == "paced" and not (find_spec("zmq") and find_spec("msgspec")):
         return "needs pyzmq and msgspec"

@@ -19,7 +19,8 @@ from engine.bench.roofline import Ceilings
 from engine.bench.slow import build_slow
 from engine.bench.timing import hardware, timed
 from engine.config import WorldConfig
-from engine.fast.cuda_graph import GraphWorld
+from engine.fast.cuda_graph import Body, GraphWorld, compiled_body, plain_body
+from engine.fast.kernels_at_hand import has_kernels
 from engine.fast.static_world import StaticWorld
 from engine.models.world_model import Inputs, WorldModel
 
@@ -28,13 +29,10 @@ def main() -> None:
     parser = parser_for(__doc__)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes")
-    parser.add_argument(
-        "--fused", action="store_true", help="our own kernels too (engine/fast/fused_world.py)"
-    )
-    parser.add_argument("--tuned", action="store_true", help="every tile of those kernels too: minutes")
+    parser.add_argument("--tuned", action="store_true", help="every tile of our own kernels too: minutes")
     parser.add_argument("--compile-seconds", type=float, default=100.0, help="for each of these at most")
     options = parser.parse_args()
-    slow = frozenset(name for name in ("fused", "tuned", "compiled") if getattr(options, name))
+    slow = frozenset(name for name in ("tuned", "compiled") if getattr(options, name))
     seconds = options.compile_seconds
     result = measure(options.game, options.device, options.worlds, options.runs, slow, seconds)
     say(result, table, options.json)
@@ -48,8 +46,8 @@ def measure(
     slow: frozenset[str] = frozenset(),
     compile_seconds: float = 100.0,
 ) -> dict[str, Any]:
-    """slow: with what has to be built, "fused" by our own kernels, "tuned" by their best tiles,
-    "compiled" by torch.compile."""
+    """slow: with what takes minutes to build, "tuned" by our own kernels' best tiles, "compiled" by
+    torch.compile."""
     config = preset(game).world
     torch.manual_seed(0)
     model = WorldModel(config).to(device).eval().requires_grad_(False)
@@ -94,7 +92,7 @@ def ways(model: WorldModel, worlds: int, dtype: torch.dtype) -> dict[str, Callab
         works["readable"] = readable(model, dtype)
     works["static"] = stepping(StaticWorld(model, worlds, dtype))
     if device == "cuda":
-        works["static + graph"] = stepping(GraphWorld(model, worlds, dtype))
+        works["static + graph"] = stepping(GraphWorld(model, worlds, dtype, body=plain_body))
     return works
 
 
@@ -102,20 +100,23 @@ def slow_ways(
     model: WorldModel, worlds: int, dtype: torch.dtype, slow: frozenset[str]
 ) -> dict[str, Callable[[], Callable[[], object]]]:
     """By name, what builds them; only on a GPU."""
-    if model.position.device.type != "cuda":
-        return {}
+    device = model.position.device
+    bodies: dict[str, Body] = {}
+    if has_kernels(device):
+        from engine.fast.fused_world import FusedStep
+        from engine.fast.many_step import ManyStep
 
-    builders: dict[str, Callable[[], Callable[[], object]]] = {}
-    if "fused" in slow:
-        builders["fused + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, fused=True))
-    if "tuned" in slow:
-        how = {"fused": True, "tuned": True}
-        builders["fused, tuned + graph"] = lambda: stepping(
-            GraphWorld(model, worlds, dtype, None, True, **how)
-        )
-    if "compiled" in slow:
-        builders["torch.compile + graph"] = lambda: stepping(GraphWorld(model, worlds, dtype, compiled=True))
-    return builders
+        bodies["fused"] = FusedStep
+        bodies["fused, large products"] = ManyStep
+        if "tuned" in slow:
+            bodies["fused, tuned"] = functools.partial(FusedStep, tuned=True)
+    if device.type == "cuda" and "compiled" in slow:
+        bodies["torch.compile"] = compiled_body
+
+    def builder(body: Body) -> Callable[[], Callable[[], object]]:
+        return lambda: stepping(GraphWorld(model, worlds, dtype, body=body))
+
+    return {f"{name} + graph": builder(body) for name, body in bodies.items()}
 
 
 def tiles() -> dict[str, str]:

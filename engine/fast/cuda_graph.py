@@ -6,7 +6,6 @@ engine/fast/pipeline.py for both at once."""
 
 import copy
 from collections.abc import Callable
-from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.fast.bands import Rows, decode_band
+from engine.fast.kernels_at_hand import has_kernels
 from engine.fast.static_world import EMPTY, StaticWorld
 from engine.fast.token_split import TokenSplit
 from engine.models.autoencoder import Decoder, to_bytes
@@ -21,6 +21,9 @@ from engine.models.world_model import WorldModel
 
 Paint = Callable[[Tensor, Tensor], None]
 """latents [B, C, h, w] float32, pictures uint8 [B, H, W, 3] to write."""
+Body = Callable[[StaticWorld], Callable[[], None]]
+"""Makes what steps the world once, on its buffers."""
+_MOST_WIDTH = 512  # of a model that our kernels step: wider products are cuBLAS's matter
 _WARM_UPS = 3  # before a capture: libraries choose their kernels and allocate
 
 
@@ -78,9 +81,8 @@ class Staging:
 
 
 class GraphWorld(StaticWorld):
-    """A StaticWorld whose step is one graph. compiled: torch.compile fuses the small kernels first (minutes,
-    needs a compiler: for servers and benchmarks). fused: our own kernels, of a world that is on one
-    rank; tuned: of them the best tiles."""
+    """A StaticWorld whose step is one graph. body: what makes the step; `make_body` chooses unless one is
+    given."""
 
     def __init__(
         self,
@@ -89,26 +91,35 @@ class GraphWorld(StaticWorld):
         dtype: torch.dtype = torch.bfloat16,
         split: TokenSplit | None = None,
         capture: bool = True,
-        compiled: bool = False,
-        fused: bool = False,
-        tuned: bool = False,
+        body: Body | None = None,
     ) -> None:
         super().__init__(model, worlds, dtype, split)
         self._staging = Staging(self.controls)
-        work: Callable[[], None] = self.advance
-        if fused:
-            from engine.fast.fused_world import FusedStep
-
-            work = torch.no_grad()(FusedStep(self, tuned))
-        elif compiled:
-            work = torch.no_grad()(torch.compile(self.body, dynamic=False))
-        self.replay = Replay(work, capture)
+        self.replay = Replay((body or make_body(self))(self), capture)
         self.number.zero_()  # warm-up steps were nobody's
         self.bias.fill_(EMPTY)
 
     def step(self, controls: np.ndarray) -> None:
         self._staging.send(controls)
         self.replay()
+
+
+def make_body(world: StaticWorld) -> Body:
+    """Our own kernels where they can be had, all tokens are here and launches cost, PyTorch's elsewhere."""
+    if world.split.ranks > 1 or world.config.width > _MOST_WIDTH or not has_kernels(world.device):
+        return plain_body
+    from engine.fast.fused_world import FusedStep
+
+    return FusedStep
+
+
+def plain_body(world: StaticWorld) -> Callable[[], None]:
+    return world.advance
+
+
+def compiled_body(world: StaticWorld) -> Callable[[], None]:
+    """torch.compile fuses the small kernels first: minutes, for benchmarks."""
+    return torch.no_grad()(torch.compile(world.body, dynamic=False))
 
 
 class GraphDecoder:
@@ -151,8 +162,8 @@ class GraphDecoder:
 
 
 def make_paint(decoder: Decoder, dtype: torch.dtype, band: Rows | None = None, tuned: bool = False) -> Paint:
-    """The fused kernels on a GPU where Triton is, PyTorch's own elsewhere. tuned: try all tiles first."""
-    if not next(decoder.parameters()).is_cuda or find_spec("triton") is None:
+    """Our own kernels where they can be had, PyTorch's elsewhere. tuned: try all tiles first."""
+    if not has_kernels(next(decoder.parameters()).device):
         return EagerPaint(decoder, dtype, band)
     from engine.fast.fused_decoder import FusedPaint
 

@@ -68,6 +68,7 @@ class FusedStep:
         rates = torch.arange(half, dtype=torch.float64) * (-math.log(100.0) / half)
         self.rates = torch.exp(rates).to(device)
 
+    @torch.no_grad()
     def __call__(self) -> None:
         weights = self.world.weights
         self._begin()
