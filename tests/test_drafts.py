@@ -175,7 +175,7 @@ def test_a_step_whose_buttons_stay_is_computed_once_and_comes_when_its_window_cl
 def test_buttons_that_change_give_the_true_step_of_those_buttons(game):
     random = np.random.default_rng(2)
     for seq in range(1, 26):
-        game.tell(Input(seq=seq, held=int(random.integers(16)), pressed=0))
+        game.tell(Input(session=1, seq=seq, held=int(random.integers(16)), pressed=0))
         game.play(float(random.random()) * 0.06)
     steps = [entry for entry in game.entries if isinstance(entry, TrueStep)]
     assert len(steps) > 8 and game.computed > len(steps)
@@ -187,7 +187,7 @@ def test_buttons_that_change_give_the_true_step_of_those_buttons(game):
 
 def test_frames_between_are_filled_in_towards_the_draft_and_claim_its_buttons(game):
     game.play(0.2)
-    game.tell(Input(seq=9, held=THROTTLE, pressed=THROTTLE))
+    game.tell(Input(session=1, seq=9, held=THROTTLE, pressed=THROTTLE))
     game.blocks.clear()
     game.play(0.5)
     before = [block for frame, block in game.blocks if frame.applied_seq < 9]
@@ -216,7 +216,7 @@ def test_no_draft_is_made_where_it_does_not_pay(why):
     try:
         game.play(0.1)
         if why == "paused":
-            game.tell(Control(kind="pause"))
+            game.tell(Control(session=1, kind="pause"))
         if why.startswith("no room"):
             for _ in range(9):
                 game.world._pace.observe(0.06)

@@ -128,7 +128,11 @@ def test_each_frame_carries_its_facts():
     assert {frame.kind for frame in frames} == {"true", "filled"}
     for frame in frames:
         assert frame.step * 4 + frame.ahead == frame.index and frame.stride == 4
-        assert len(frame.telemetry) == 12 and len(frame.latent_hash) == 16 and frame.applied_seq == 0
+        assert (
+            len(frame.telemetry) == len(GAMES["racing"].telemetry)
+            and len(frame.latent_hash) == 16
+            and frame.applied_seq == 0
+        )
         assert frame.times.decode_ms > 0
 
 
