@@ -18,6 +18,7 @@ from engine.protocol import (
     ProtocolError,
     ToClient,
     ToEngine,
+    Welcome,
     pack,
     unpack_to_client,
 )
@@ -132,7 +133,8 @@ class Connection:
         return bool(self._socket.poll(round(max(0.0, timeout_s) * 1000.0), zmq.POLLIN))
 
     def drain(self, now_s: float) -> Received:
-        """Take what has arrived. Pictures not newer than one already returned count as superseded."""
+        """Take what has arrived, up to a Welcome: what follows that is for whoever plays the game. Pictures
+        not newer than one already returned count as superseded."""
         control: list[ToClient] = []
         picture: Picture | None = None
         beside: Picture | None = None
@@ -143,6 +145,8 @@ class Connection:
                 break
             if not isinstance(message, Frame):
                 control.append(message)
+                if isinstance(message, Welcome):
+                    break
                 continue
             if message.beside:
                 beside = Picture(message, pixels, now_s)

@@ -25,7 +25,7 @@ MAX_TELEMETRY = 64
 MAX_LATENT = 256 * 10 * 15  # floats
 _HEADER = struct.Struct("<8q2d5i")  # the last five: draft, and sizes
 MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
-_KEPT = 8
+KEPT = 8
 _BROKEN_S = 3.0
 
 
@@ -75,7 +75,7 @@ class MemoryLink:
     """Both ends in one process and one thread."""
 
     def __init__(self) -> None:
-        self._arrived: deque[Latent] = deque(maxlen=_KEPT)
+        self._arrived: deque[Latent] = deque(maxlen=KEPT)
 
     def send(self, latent: Latent) -> None:
         self._arrived.append(latent)
@@ -201,7 +201,7 @@ class DistributedReceiver:
 
         self._from_rank = from_rank
         self._buffers = [torch.zeros(MESSAGE_BYTES, dtype=torch.uint8) for _ in range(2)]
-        self._arrived: deque[Latent] = deque(maxlen=_KEPT * sessions)
+        self._arrived: deque[Latent] = deque(maxlen=KEPT * sessions)
         self._broken_s: float | None = None
         self.wake, self._waker = socket.socketpair()
         self.wake.setblocking(False)

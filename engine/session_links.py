@@ -5,9 +5,7 @@ own."""
 
 from collections import deque
 
-from engine.links import Latent, LatentReceiver, LatentSender
-
-_KEPT = 4  # newest latents of a session that nobody has drained yet
+from engine.links import KEPT, Latent, LatentReceiver, LatentSender
 
 
 class LentSender:
@@ -31,7 +29,7 @@ class SortedLatents:
         self._arrived: dict[int, deque[Latent]] = {}
 
     def end_of(self, session: int) -> "SessionLatents":
-        self._arrived[session] = deque(maxlen=_KEPT)
+        self._arrived[session] = deque(maxlen=KEPT)
         return SessionLatents(self, session)
 
     def drain(self, session: int) -> list[Latent]:
