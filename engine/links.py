@@ -26,6 +26,7 @@ MAX_LATENT = 256 * 10 * 15  # floats
 _HEADER = struct.Struct("<8q2d5i")  # the last five: draft, and sizes
 MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
 KEPT = 8
+"""Newest latents of a session that nobody has drained yet: true ones and drafts."""
 _BROKEN_S = 3.0
 
 
