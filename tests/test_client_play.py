@@ -22,6 +22,7 @@ from client.errors import UserError
 from client.keyboard import scancode
 from client.options import PlayOptions
 from engine.protocol import Hello, Refused
+from games import GAMES
 from tests.fake_engine import FakeEngine, Script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -225,7 +226,8 @@ def test_garbage_and_foreign_frames_are_ignored_and_counted() -> None:
     with FakeEngine(Script(garbage=True)) as engine:
         r = result(run(engine, seconds=0.3))
     assert r["bad_messages"] > 5 and r["frames"] > 3
-    with FakeEngine(Script(telemetry=lambda index: [0.0] * (12 if index % 2 else 3))) as engine:
+    fields = len(GAMES["racing"].telemetry)
+    with FakeEngine(Script(telemetry=lambda index: [0.0] * (fields if index % 2 else 3))) as engine:
         r = result(run(engine, seconds=0.3))
     assert r["bad_messages"] > 1 and r["frames"] > 1
 

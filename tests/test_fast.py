@@ -6,6 +6,7 @@ import pytest
 from engine.backend import Opening, load_backend
 from engine.fast.torch_backend import TorchBackend
 from engine.models.weights import WeightsError
+from games import GAMES
 from tests.tiny import store_tiny
 
 pytest.importorskip("openvino")
@@ -22,12 +23,15 @@ def backends(tmp_path_factory):
     patch.undo()
 
 
+TELEMETRY = len(GAMES["racing"].telemetry)
+
+
 def opening(steps: int = 8) -> Opening:
     random = np.random.default_rng(0)
     latents = random.standard_normal((steps, 16, 10, 15)).astype(np.float32)
     latents /= np.sqrt((latents**2).mean(1, keepdims=True))
     buttons = random.random((steps, 4)).astype(np.float32)
-    return Opening(latents, buttons, np.full(steps, 4), random.random((steps, 12)).astype(np.float32))
+    return Opening(latents, buttons, np.full(steps, 4), random.random((steps, TELEMETRY)).astype(np.float32))
 
 
 def test_openvino_is_chosen_on_a_cpu_that_has_it(backends):

@@ -14,6 +14,7 @@ from engine.fast.int8_ranges import Calibration, calibration, forget, int8_or_wh
 from engine.models.autoencoder import to_bytes
 from engine.models.weights import WeightsError, load_part
 from engine.without import VARIABLE
+from games import GAMES
 from tests.tiny import store_tiny
 
 pytest.importorskip("openvino")
@@ -24,6 +25,8 @@ from engine.fast.openvino_decoder import decoder_graph
 from engine.training.quantise import DecoderTrial, candidates, search
 from engine.training.quantise_world import WorldTrial, WorldVerdict
 from engine.training.quantise_world import search as world_search
+
+TELEMETRY = len(GAMES["racing"].telemetry)
 
 VNNI = ("avx512_vnni",)
 
@@ -115,7 +118,10 @@ def test_int8_needs_instructions_and_can_be_switched_off(calibrated, monkeypatch
 
 def opening(steps: int = 6) -> Opening:
     random = np.random.default_rng(0)
-    held, told = random.random((steps, 4)).astype(np.float32), random.random((steps, 12)).astype(np.float32)
+    held, told = (
+        random.random((steps, 4)).astype(np.float32),
+        random.random((steps, TELEMETRY)).astype(np.float32),
+    )
     return Opening(latents(steps), held, np.full(steps, 4), told)
 
 
