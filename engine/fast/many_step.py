@@ -91,7 +91,7 @@ class ProductTile:
 
 
 def chosen_tile(n: int, k: int, tokens: int, residual: bool) -> ProductTile:
-    """Without tuning; see engine/bench/tiles.py, which measured them."""
+    """Reckoned, not measured yet: engine/bench/world_tiles.py tries them on a GPU."""
     rows = min(128, 1 << (tokens.bit_length() - 1))
     if n % 128 and n % 64 == 0:
         return ProductTile(rows, 64, 64, 4, 4)
