@@ -1,6 +1,7 @@
 """Real engine processes and a test client over real sockets, with the fake backend."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -52,6 +53,7 @@ class Engine:
         ]
         self.process = subprocess.Popen(
             command + ["--fake"] * fake,
+            bufsize=0,  # so that `line` sees by select what waits
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
@@ -77,6 +79,13 @@ class Engine:
                 name = rank_name(entry, words) if module == "engine.rank" else module.removeprefix("engine.")
                 found[name] = int(entry.name)
         return found
+
+    def line(self, timeout_s: float = 60.0) -> str:
+        """The next line that the engine prints; empty when it ended without one."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], timeout_s)
+        assert ready, f"the engine printed nothing within {timeout_s} s: {self.stderr}"
+        return self.process.stdout.readline().decode()
 
     def wait(self, timeout_s: float = 4.0) -> int:
         return self.process.wait(timeout_s)
@@ -120,9 +129,14 @@ class Player:
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVHWM, holds)
+        self.socket.setsockopt(zmq.SNDTIMEO, 10_000)
+        self.prepare()
         self.socket.connect(address)
         self.seq, self.held = 0, 0
         self._sent_s = 0.0
+
+    def prepare(self) -> None:
+        """What the socket still needs before it connects."""
 
     def send(self, message: Message) -> None:
         self.socket.send(pack(message))

@@ -104,7 +104,7 @@ def test_weights_of_another_game_refuse_the_client_with_what_to_do():
 
 def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the_other_game():
     with engine("--game", "platformer", listen="tcp://127.0.0.1:0") as running:
-        address = running.process.stdout.readline().decode().split()[-1]
+        address = running.line().split()[-1]
         with player(address) as me:
             me.hello(game="racing")
             assert "platformer" in me.expect(Refused).reason
@@ -143,7 +143,7 @@ def test_checks_need_no_parser():
 
 def test_auto_layout_on_a_cpu_says_what_it_does_and_serves():
     with engine("--layout", "auto", listen="tcp://127.0.0.1:0") as running:
-        said = running.process.stdout.readline().decode()
+        said = running.line()
         assert said.startswith("dreamcade: layout: no layout to choose on a CPU")
-        with player(running.process.stdout.readline().decode().split()[-1]) as me:
+        with player(running.line().split()[-1]) as me:
             assert me.join() and me.frames(0.2)

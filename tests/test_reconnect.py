@@ -75,7 +75,7 @@ class Link(threading.Thread):
 def link() -> Iterator[Link]:
     port = free_port()
     with engine("--together", "yes", "--stride", "4", listen=f"tcp://127.0.0.1:{port}") as running:
-        assert b"listening" in running.process.stdout.readline()
+        assert "listening" in running.line()
         between = Link(port)
         yield between
         between.close()
