@@ -26,7 +26,7 @@ from engine.models.extrapolator_net import (
     time_features,
 )
 from engine.models.layers import perturb_on_sphere, to_sphere
-from engine.models.weights import PARTS, WeightsError, build, has_part, store
+from engine.models.weights import PARTS, WeightsError, build, has_part, load_part, store
 from engine.training import extrapolator as train_extrapolator
 from engine.training.clips import Scouted, choose
 from engine.training.extrapolator import Step, noisy
@@ -480,6 +480,19 @@ def test_the_stage_writes_what_pack_packs(weights, tmp_path, monkeypatch):
     train_extrapolator.main()
     monkeypatch.setattr(sys, "argv", [*again, str(weights)])
     train_extrapolator.main()
+
+
+def test_training_only_the_way_to_a_draft_leaves_the_rest_as_it_was(weights, tmp_path, monkeypatch):
+    stage = ["extrapolator", "racing", "--weights", str(weights), "--out", str(tmp_path), "--device", "cpu"]
+    small = ["--small", "--updates", "3", "--minutes", "5", "--only-drafts", "--resume", str(weights)]
+    monkeypatch.setattr(sys, "argv", stage + small)
+    train_extrapolator.main()
+    (state,) = read_parts("racing", tmp_path).values()
+    old = load_part(weights, "extrapolator").state_dict()
+    changed = {
+        name for name, value in old.items() if not torch.equal(value.bfloat16(), state[name].bfloat16())
+    }
+    assert changed and all(name.startswith("draft.") for name in changed)
 
 
 # -- the benchmark ------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ class Block(nn.Module):
 class DraftPath(nn.Module):
     """What a network that takes drafts has besides: a way in for the draft, blocks, and heads of its own.
 
-    The blocks begin as identities and the heads at zero: added to a network without them it changes nothing
-    there, and follows the great circle to a draft."""
+    The blocks begin as identities and the heads at zero: a network that it is added to follows the great
+    circle to a draft. What that one does without a draft never passes here."""
 
     def __init__(self, channels: int, width: int, blocks: int) -> None:
         super().__init__()
@@ -115,8 +115,8 @@ class ExtrapolatorNet(nn.Module):
             assert toward is not None and drafted is not None
             heard = F.silu(heard + self.draft.drafted(drafted))
             x = _through(self.blocks, x + self.draft.toward(toward), self.conditions(heard))
-            x = _through(self.draft.blocks, x, self.draft.conditions(heard))
-            towards = self.draft.made(x, newest, toward)
+            deeper = _through(self.draft.blocks, x, self.draft.conditions(heard))
+            towards = self.draft.made(deeper, newest, toward)
             made = torch.where(drafted[..., None, None] > 0, towards, self.head(F.silu(x)))
         return Heads(*made.split((self.channels, 1, 2), 1))
 

@@ -8,7 +8,8 @@ buttons stay as they were. Loss: the squared error of the latent in the decoder'
 change of a token changes the picture, averaged over pictures), to which --pixels adds the squared error of
 decoded pictures and --edges that of their edges' strength (what squared errors alone make soft). The inputs
 get noise, part of it shared with the truth: in play the latents are a dream's, and their faults go on.
---resume goes on from a stage's own file or from a packed directory, also of a network that took no drafts.
+--resume goes on from a stage's own file or from a packed directory, also of a network that took no drafts;
+with --only-drafts what it does without one stays as it was.
 On a CPU give --bank FILE: rendering and encoding take a tenth of a second a frame, so frames are kept
 there."""
 
@@ -189,11 +190,22 @@ class ExtrapolatorStage:
         self.net = ExtrapolatorNet(config).to(self.device)
         if args.resume:
             resume(self.net, config, args.resume)
+        self.learner: nn.Module = self.net
+        self.prefix = ""
+        if args.only_drafts:
+            self.net.requires_grad_(False)
+            self.learner, self.prefix = self.net.draft.requires_grad_(True), "draft."
         torch.manual_seed(2 + self.rank)
         sizes = sizes_for(self.device, args.small, args.bank is not None, args.batch)
         offset = args.seed_offset + self.rank * 400_000
         self.data = LiveWindows(
-            self.game, self.given.encode, self.device, sizes, offset, args.bank, args.drafted
+            self.game,
+            self.given.encode,
+            self.device,
+            sizes,
+            offset,
+            args.bank,
+            1.0 if args.only_drafts else args.drafted,
         )
         self.data.collect(args.collect_minutes * 60)
         picked = windows(self.data.runs, 2 if args.small else 4).newest
@@ -212,7 +224,7 @@ class ExtrapolatorStage:
     def run(self) -> Path:
         """Train for the minutes; returns the file written (by rank 0)."""
         training = self.training = Training(
-            self.net, self.args.minutes * 60, self.args.lr, self.args.muon_lr, warmup=100, cooldown=0.5
+            self.learner, self.args.minutes * 60, self.args.lr, self.args.muon_lr, warmup=100, cooldown=0.5
         )
         self.learn = Captured(self._learn)
         sums, said = torch.zeros(2, 3, device=self.device), time.monotonic()
@@ -247,21 +259,23 @@ class ExtrapolatorStage:
             raise SystemExit("the loss is not finite: stopping")
         if self.rank:
             return
-        made, plain = (sums[:, :2] / sums[:, 2:].clamp(min=1e-9)).T.tolist()
+        made, plain = (1 - sums[:, :2] / sums[:, 2:].clamp(min=1e-9)).T.tolist()
+        alone = "" if self.args.only_drafts else f"{made[0]:.1%} without a draft, "
         print(
             f"{self.game} {training.progress:4.0%} update {training.updates}: of hold's latent error removed "
-            f"{1 - made[0]:.1%} without a draft, {1 - made[1]:.1%} with one (the great circle to it: "
-            f"{1 - plain[1]:.1%})",
+            f"{alone}{made[1]:.1%} with one (the great circle to it: {plain[1]:.1%})",
             flush=True,
         )
 
     def _save(self, training: Training) -> Path:
-        kept = {f"extrapolator.{name}": value for name, value in training.averaged().items()}
-        kept["extrapolator.coefficients"] = self.fit.coefficients().contiguous()
+        kept = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in self.net.named_parameters()}
+        kept |= {self.prefix + name: value for name, value in training.averaged().items()}
+        fitted = self.net.coefficients if self.args.only_drafts else self.fit.coefficients()
+        kept["coefficients"] = fitted.contiguous()
         path: Path = self.args.out / f"{self.game}-extrapolator.safetensors"
         if self.rank == 0:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(kept, path)
+            save_file({f"extrapolator.{name}": value for name, value in kept.items()}, path)
         return path
 
 
@@ -279,6 +293,7 @@ def main() -> None:
     parser.add_argument("--collect-minutes", type=float, default=0.0, help="collect at least so long first")
     parser.add_argument("--resume", type=Path, help="go on from a packed directory or this stage's own file")
     parser.add_argument("--drafted", type=float, default=0.5, help="share of the windows that have a draft")
+    parser.add_argument("--only-drafts", action="store_true", help="train nothing but the way to a draft")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon-lr", type=float, help="kernels by Muon, at this rate; default AdamW for all")
     parser.add_argument("--batch", type=int, help="windows in a batch")
