@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.opening import STEPS
 from engine.inner import Addresses, Follow, Joined, Logged, Picture, Progress, RankLine, Stop
-from engine.lifeline import BEAT_S, Lifeline
-from engine.models_at_hand import ModelsAtHand
-from engine.opening import STEPS
+from engine.lobby.ranks import BESIDE
+from engine.pacing.session import NO_INPUT
 from engine.protocol import Beginning, Frame, StageTimes, TrueStep
-from engine.ranks import BESIDE
-from engine.session import NO_INPUT
+from engine.supervision.lifeline import BEAT_S, Lifeline
 from games import GAMES
 
 _NICENESS = 19

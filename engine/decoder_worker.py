@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from engine.backend import Draft, FrameDecoder
-from engine.clock import FPS, FollowedClock, LagChooser
+from engine.hosting.links import Latent, LatentReceiver
+from engine.hosting.models_at_hand import ModelsAtHand
 from engine.inner import Begin, Control, Input, Opened, Start
-from engine.links import Latent, LatentReceiver
-from engine.models_at_hand import ModelsAtHand
-from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
+from engine.pacing.clock import FPS, FollowedClock, LagChooser
+from engine.pacing.presentation import EVERY_FRAME, Choice, Presentation, Turn
+from engine.pacing.session import NO_INPUT, as_floats
+from engine.pacing.step_log import latent_hash
 from engine.protocol import Frame, StageTimes
-from engine.session import NO_INPUT, as_floats
-from engine.step_log import latent_hash
 from engine.without import without
 from games import GAMES
 

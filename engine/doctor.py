@@ -14,7 +14,7 @@ from pathlib import Path
 
 from engine import machine
 from engine.fast.int8_ranges import INT8_PARTS, int8_or_why_not
-from engine.placement import sharing, together_or_apart
+from engine.supervision.placement import sharing, together_or_apart
 from engine.without import VARIABLE, without
 from games import GAMES
 

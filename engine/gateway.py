@@ -15,17 +15,17 @@ import time
 
 import zmq
 
-from engine.attendant import Attendant
-from engine.beside_process import BesideProcess
-from engine.client_session import ClientSession
 from engine.errors import EngineError
-from engine.farewell import farewell
-from engine.front import Front, Letter
 from engine.inner import Addresses, FromRank, Joined, Progress, Stop
-from engine.lifeline import Ending, Failed, Lifeline, Listening
+from engine.lobby.attendant import Attendant
+from engine.lobby.beside_process import BesideProcess
+from engine.lobby.client_session import ClientSession
+from engine.lobby.farewell import farewell
+from engine.lobby.front import Front, Letter
+from engine.lobby.ranks import Ranks
+from engine.lobby.sessions import Sessions
 from engine.protocol import BesideState, Command, Ended, Hello, Ping, Pong
-from engine.ranks import Ranks
-from engine.sessions import Sessions
+from engine.supervision.lifeline import Ending, Failed, Lifeline, Listening
 
 _POLL_MS = 50
 _LOOK_S = 0.25  # between two looks at the simulator beside

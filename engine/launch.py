@@ -20,12 +20,13 @@ import threading
 import time
 from pathlib import Path
 
-from engine.auto_layout import auto_layout
-from engine.child import Child, Event
 from engine.errors import EngineError
-from engine.launch_options import parse
-from engine.lifeline import GRACE_S, Beat, Ending, Failed, Listening
-from engine.placement import (
+from engine.hosting.team import Team
+from engine.supervision.auto_layout import auto_layout
+from engine.supervision.child import Child, Event
+from engine.supervision.launch_options import parse
+from engine.supervision.lifeline import GRACE_S, Beat, Ending, Failed, Listening
+from engine.supervision.placement import (
     child_environment,
     free_port,
     gateway_arguments,
@@ -35,7 +36,6 @@ from engine.placement import (
     rank_environment,
     team_of,
 )
-from engine.team import Team
 
 _STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1
@@ -154,7 +154,7 @@ class Supervisor:
         if gateway.process.poll() is None:
             gateway.order(ending)
         elif ending.exit_code and not ending.user_error:
-            from engine.farewell import write_epitaph
+            from engine.lobby.farewell import write_epitaph
 
             write_epitaph(self._options.listen, ending)
 

@@ -8,7 +8,8 @@ Across hosts: the same command on each, with its own N. Rank 0, on A, starts the
 sockets and --inner trust whoever reaches them, so A is an address of a private network.
 
 Its set-up, in order: lifeline, process group, line to the gateway, cast. Then it loops: take messages, do the
-one thing that is due, sleep until the next. A rank that shares another's work only obeys (follower.py).
+one thing that is due, sleep until the next. A rank that shares another's work only obeys
+(hosting/follower.py).
 """
 
 import argparse
@@ -19,16 +20,16 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 
-from engine.aside import Aside
 from engine.errors import EngineError
-from engine.host import Host
+from engine.hosting.aside import Aside
+from engine.hosting.host import Host
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.process_group import Crew, join, own_seat
+from engine.hosting.team import Seat, Team, check_players
 from engine.inner import Addresses, RankLine
-from engine.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
-from engine.models_at_hand import ModelsAtHand
-from engine.own_gateway import OwnGateway
-from engine.placement import check_shapes
-from engine.process_group import Crew, join, own_seat
-from engine.team import Seat, Team, check_players
+from engine.supervision.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
+from engine.supervision.own_gateway import OwnGateway
+from engine.supervision.placement import check_shapes
 
 _NAMED_FIRST_S = 1.0  # for the supervisor to name the rank that died, before those that needed it complain
 
@@ -66,7 +67,7 @@ def take_seat(options: argparse.Namespace, team: Team, seat: Seat, lifeline: Lif
     if crew is not None and not seat.leads:
         obey(models, crew, lifeline)
         return
-    from engine.cast import SeatsCast
+    from engine.hosting.cast import SeatsCast
 
     line = RankLine(Addresses(options.inner), seat.name, options.players)
     cast = SeatsCast(team, seat, models, line, options.players, CREW_PATIENCE_S if crew else 0.0)
@@ -91,7 +92,7 @@ def obey(models: ModelsAtHand, crew: Crew, lifeline: Lifeline) -> None:
     """Share the work of the crew's leader until stopped."""
     from engine.fast.leading import Follower
     from engine.fast.orders import OrderInbox
-    from engine.follower import FollowingRank
+    from engine.hosting.follower import FollowingRank
 
     def make(game: str) -> Follower:
         return models.shared_backend(game).follower()

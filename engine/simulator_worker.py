@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from engine.clock import GameClock
+from engine.hosting.models_at_hand import ModelsAtHand
 from engine.inner import Begin, Control, Input, Opened, Start
-from engine.models_at_hand import ModelsAtHand
+from engine.pacing.clock import GameClock
+from engine.pacing.session import NO_INPUT, ButtonTimeline, Window
 from engine.protocol import Frame, StageTimes
-from engine.session import NO_INPUT, ButtonTimeline, Window
 from games import GAMES
 
 _FRAMES_AT_ONCE = 8  # simulated between two looks at the inbox

@@ -22,12 +22,12 @@ import numpy as np
 from engine import machine
 from engine.backend import Opening
 from engine.errors import EngineError
-from engine.models_at_hand import ModelsAtHand
-from engine.opening import make_opening
-from engine.placement import together_or_apart
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.opening import make_opening
+from engine.pacing.session import share_held
+from engine.pacing.step_log import latent_hash, sketch
 from engine.protocol import Beginning, TrueStep
-from engine.session import share_held
-from engine.step_log import latent_hash, sketch
+from engine.supervision.placement import together_or_apart
 from games import GAMES
 
 DIFFERS = 3

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 
 from engine.backend import Opening, Step, WorldStepper
-from engine.clock import FPS, GameClock, StepPace
+from engine.hosting.links import Latent, LatentSender
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.opening import make_opening
 from engine.inner import Begin, Control, Input, Opened, Start
-from engine.links import Latent, LatentSender
-from engine.models_at_hand import ModelsAtHand
-from engine.opening import make_opening
+from engine.pacing.clock import FPS, GameClock, StepPace
+from engine.pacing.session import NO_INPUT, ButtonTimeline, Window
+from engine.pacing.step_log import latent_hash, step_entry
 from engine.protocol import Beginning, TrueStep
-from engine.session import NO_INPUT, ButtonTimeline, Window
-from engine.step_log import latent_hash, step_entry
 from engine.without import without
 from games import GAMES
 
@@ -133,7 +133,7 @@ class WorldRole:
 
     def step(self, now_s: float) -> None:
         """One true step: close the window, dream it, pass it on, keep pace. Where several sessions step at
-        once, engine/world_batch.py does so between the same two ends."""
+        once, engine/hosting/world_batch.py does so between the same two ends."""
         window = self.close_window()
         self.file(window, *self._dream(window))
 

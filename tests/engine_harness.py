@@ -13,6 +13,7 @@ from pathlib import Path
 
 import zmq
 
+from engine.hosting.team import Team
 from engine.protocol import (
     PROTOCOL_VERSION,
     Beginning,
@@ -27,7 +28,6 @@ from engine.protocol import (
     pack,
     unpack_to_client,
 )
-from engine.team import Team
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSING = Loading | Frame | Welcome | Beginning | TrueStep

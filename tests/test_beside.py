@@ -9,9 +9,9 @@ import pytest
 
 from engine.beside import Beside
 from engine.fake import LEVELS_PER_FRAME
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.opening import STEPS
 from engine.inner import Follow, Logged, Picture, Progress
-from engine.models_at_hand import ModelsAtHand
-from engine.opening import STEPS
 from engine.protocol import Beginning, BesideState, Command, Frame, TrueStep
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Player, engine, player

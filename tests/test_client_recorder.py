@@ -206,7 +206,12 @@ def test_a_full_disk_ends_the_recording_not_the_play(tmp_path: Path, monkeypatch
 def test_play_records_what_it_shows(tmp_path: Path) -> None:
     with FakeEngine() as engine:
         options = PlayOptions(
-            "racing", engine=engine.address, headless=True, autopilot=True, seconds=0.5, record=tmp_path / "r"
+            "racing",
+            engine=engine.address,
+            headless=True,
+            autopilot=True,
+            seconds=0.5,
+            record=tmp_path / "r",
         )
         outcome = play(options)
     assert outcome.result is not None and outcome.result["recording"]["completed"]

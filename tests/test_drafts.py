@@ -17,12 +17,12 @@ from engine.fast.sequence_parallel import make_split
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import StaticWorld
 from engine.fast.torch_backend import TorchStep
+from engine.hosting.links import Latent, MemoryLink, queued
 from engine.inner import Control, Input
-from engine.links import Latent, MemoryLink, queued
-from engine.presentation import Choice
+from engine.pacing.presentation import Choice
+from engine.pacing.session import ButtonTimeline, share_held
+from engine.pacing.step_log import latent_hash
 from engine.protocol import Frame, TrueStep
-from engine.session import ButtonTimeline, share_held
-from engine.step_log import latent_hash
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import engine, player
 from tests.test_cuda_graph import STEPS, opening, tiny_world

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from engine.inner import Opened
+from engine.lobby.sessions import Sessions
 from engine.protocol import PROTOCOL_VERSION, Command, Ended, Frame, Hello, Ping, Pong, Refused, pack
-from engine.sessions import Sessions
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Engine, Player, engine, player
 

@@ -3,8 +3,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.clock import FollowedClock, GameClock, LagChooser, StepPace
-from engine.presentation import EVERY_FRAME, Choice, Presentation, Turn
+from engine.pacing.clock import FollowedClock, GameClock, LagChooser, StepPace
+from engine.pacing.presentation import EVERY_FRAME, Choice, Presentation, Turn
 
 
 def running(clock: GameClock, index: float = 0.0) -> GameClock:

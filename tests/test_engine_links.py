@@ -6,10 +6,10 @@ import textwrap
 import numpy as np
 import pytest
 
-from engine.launch_options import parse
-from engine.links import MESSAGE_BYTES, Latent, MemoryLink, pack_into, unpack_from
-from engine.placement import loopback_listener, rank_environment
-from engine.session import NO_INPUT, ButtonTimeline
+from engine.hosting.links import MESSAGE_BYTES, Latent, MemoryLink, pack_into, unpack_from
+from engine.pacing.session import NO_INPUT, ButtonTimeline
+from engine.supervision.launch_options import parse
+from engine.supervision.placement import loopback_listener, rank_environment
 
 
 def latent(index: int, **choices) -> Latent:
@@ -41,9 +41,9 @@ def test_a_memory_link_keeps_the_newest():
 RANK = """
 import os, sys, time
 import numpy as np
-from engine.links import DistributedReceiver, DistributedSender, Latent
-from engine.process_group import join, own_seat
-from engine.team import Team
+from engine.hosting.links import DistributedReceiver, DistributedSender, Latent
+from engine.hosting.process_group import join, own_seat
+from engine.hosting.team import Team
 
 
 def latent(index):

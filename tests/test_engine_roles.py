@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from engine.decoder_worker import DecoderRole
-from engine.host import Host
+from engine.hosting.host import Host
+from engine.hosting.links import Latent, MemoryLink
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.opening import STEPS, make_opening
+from engine.hosting.turns import step_first_closed
 from engine.inner import Begin, Control, Input, Start
-from engine.lifeline import PATIENCE_S
-from engine.links import Latent, MemoryLink
-from engine.models_at_hand import ModelsAtHand
-from engine.opening import STEPS, make_opening
 from engine.protocol import Frame
 from engine.simulator_worker import SimulatorRole
-from engine.turns import step_first_closed
+from engine.supervision.lifeline import PATIENCE_S
 from engine.world_worker import WorldRole
 from games import GAMES
 

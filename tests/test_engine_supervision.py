@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from engine.address import in_use
 from engine.errors import UsageError
-from engine.launch_options import check, parse
-from engine.placement import team_of, threads_each, together_or_apart
+from engine.lobby.address import in_use
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
+from engine.supervision.launch_options import check, parse
+from engine.supervision.placement import team_of, threads_each, together_or_apart
 from tests.engine_harness import ROOT, engine, player
 
 

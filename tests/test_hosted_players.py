@@ -8,19 +8,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from engine.aside import Aside
-from engine.cast import SeatsCast
-from engine.clock import StepPace
 from engine.fast.slots import WorldSlots
 from engine.fast.torch_backend import TorchBackend
-from engine.host import Host
+from engine.hosting.aside import Aside
+from engine.hosting.cast import SeatsCast
+from engine.hosting.host import Host
+from engine.hosting.links import MemoryLink
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.session_links import SortedLatents
+from engine.hosting.team import Team
+from engine.hosting.turns import PictureTurns
 from engine.inner import Begin, Control, FromRank, Input, Logged, Opened, Picture, Start, Stop, ToRank
-from engine.links import MemoryLink
-from engine.models_at_hand import ModelsAtHand
+from engine.pacing.clock import StepPace
 from engine.protocol import Frame
-from engine.session_links import SortedLatents
-from engine.team import Team
-from engine.turns import PictureTurns
 from tests.test_engine_links import latent
 from tests.test_engine_roles import Beats, DueRole
 from tests.tiny import store_tiny

@@ -17,8 +17,8 @@ from client.connection import Connection
 from client.errors import UserError
 from client.options import PlayOptions
 from engine import keys
-from engine.placement import free_port
 from engine.protocol import Ended, Ping
+from engine.supervision.placement import free_port
 from tests.engine_harness import ROOT, Engine, Player, engine
 from tests.test_client_play import keep_environment  # noqa: F401
 

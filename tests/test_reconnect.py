@@ -11,7 +11,7 @@ import pytest
 from client.app import play
 from client.options import PlayOptions
 from client.overlay import Overlay
-from engine.placement import free_port
+from engine.supervision.placement import free_port
 from tests.engine_harness import engine
 from tests.test_client_play import keep_environment  # noqa: F401
 from tests.waiting import wait_for

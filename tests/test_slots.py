@@ -14,10 +14,10 @@ from engine.fast.slots import Due, WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import StaticWorld
 from engine.fast.torch_backend import TorchBackend, TorchStep
+from engine.hosting.links import MemoryLink
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.world_batch import WorldBatch
 from engine.inner import Begin, Input, Start
-from engine.links import MemoryLink
-from engine.models_at_hand import ModelsAtHand
-from engine.world_batch import WorldBatch
 from engine.world_worker import WorldRole
 from tests.test_cuda_graph import opening, tiny_world
 from tests.tiny import store_tiny

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.bench.roundtrip import Player, Seen, percentiles
-from engine.clock import FPS
 from engine.errors import EngineError
+from engine.pacing.clock import FPS
 from engine.protocol import Welcome
 from games import GAMES
 

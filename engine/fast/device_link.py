@@ -1,8 +1,8 @@
 """Latents from one accelerator to another, none left out: double-buffered, asynchronous point-to-point sends.
 
 For engines that run as fast as they can (benchmarks, many worlds at once); play in real time wants the newest
-only and has engine/links.py. On GPUs over NCCL, in the order of the current stream: neither end's host waits.
-On the CPU over gloo the same code waits in place."""
+only and has engine/hosting/links.py. On GPUs over NCCL, in the order of the current stream: neither end's
+host waits. On the CPU over gloo the same code waits in place."""
 
 from typing import Any
 

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from engine.aside import Aside
-from engine.hosted_session import HostedSession
+from engine.hosting.aside import Aside
+from engine.hosting.hosted_session import HostedSession
+from engine.hosting.reporter import Reporter
+from engine.hosting.role import Role
+from engine.hosting.turns import PictureTurns, waits_for_true
 from engine.inner import Begin, Control, Input, Joined, RankLine, Start, Stop, ToRank
-from engine.lifeline import BEAT_S, LOADING_S, PATIENCE_S, Lifeline
-from engine.reporter import Reporter
-from engine.role import Role
-from engine.turns import PictureTurns, waits_for_true
+from engine.supervision.lifeline import BEAT_S, LOADING_S, PATIENCE_S, Lifeline
 
 _FRAMES_HUNG = 20  # a role that needs this many times its usual time hangs, if that is more than PATIENCE_S
 _LONGEST_DRAFT_S = 0.2  # longer than any step that leaves time for a second one
@@ -21,7 +21,7 @@ _AWAY_LOOK_S = 0.01  # between two looks at what is done aside
 
 
 class Cast(Protocol):
-    """Who plays what on this rank; engine/cast.py."""
+    """Who plays what on this rank; engine/hosting/cast.py."""
 
     names: Sequence[str]
 

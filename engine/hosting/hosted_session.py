@@ -7,12 +7,12 @@ import time
 from collections import deque
 from concurrent.futures import Future
 
-from engine.aside import Aside
 from engine.errors import EngineError
+from engine.hosting.aside import Aside
+from engine.hosting.reporter import Reporter
+from engine.hosting.role import Role
 from engine.inner import Begin, Control, Input, Opened, RankLine, Start, Stop
-from engine.lifeline import LOADING_S
-from engine.reporter import Reporter
-from engine.role import Role
+from engine.supervision.lifeline import LOADING_S
 
 ToSession = Start | Begin | Input | Control | Stop
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from engine.fast.leading import Follower
 from engine.fast.orders import Kind, OrderInbox
-from engine.lifeline import BEAT_S, CREW_PATIENCE_S, LOADING_S, Lifeline
+from engine.supervision.lifeline import BEAT_S, CREW_PATIENCE_S, LOADING_S, Lifeline
 from games import GAMES
 
 

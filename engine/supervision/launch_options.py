@@ -4,9 +4,9 @@ import argparse
 from typing import NoReturn
 
 from engine import machine
-from engine.address import checked_address
 from engine.errors import UsageError
-from engine.placement import players_of, team_of
+from engine.lobby.address import checked_address
+from engine.supervision.placement import players_of, team_of
 from games import GAMES
 
 

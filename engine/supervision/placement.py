@@ -10,11 +10,11 @@ from pathlib import Path
 from engine import machine
 from engine.config import GameConfig
 from engine.errors import UsageError
-from engine.team import Team, check_players, check_tokens
+from engine.hosting.team import Team, check_players, check_tokens
 from games import GAMES
 
 _PLAYERS_ON_A_GPU = 4  # every step computes all their worlds, whoever plays
-SHIPPED_WEIGHTS = Path(__file__).resolve().parents[1] / "assets" / "weights"
+SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "weights"
 
 
 def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
@@ -105,7 +105,7 @@ def gateway_arguments(
 
 def child_environment() -> dict[str, str]:
     """Children find this same installation, wherever they run."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH", "")
     return {"PYTHONPATH": os.pathsep.join([root, path] if path else [root])}
 

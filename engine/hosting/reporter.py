@@ -6,8 +6,8 @@ import threading
 import numpy as np
 
 from engine.inner import FromRank, Logged, Picture, Progress, RankLine
-from engine.lifeline import LOADING_S, Lifeline
 from engine.protocol import Beginning, Frame, TrueStep
+from engine.supervision.lifeline import LOADING_S, Lifeline
 
 
 class Reporter:

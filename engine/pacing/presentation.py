@@ -9,7 +9,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-from engine.clock import FPS, MAX_LAG, GameClock, LagChooser
+from engine.pacing.clock import FPS, MAX_LAG, GameClock, LagChooser
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import hashlib
 
 import numpy as np
 
+from engine.pacing.session import Window
 from engine.protocol import Beginning, TrueStep
-from engine.session import Window
 
 SKETCH = 32  # values of a latent that are kept to tell how far off another one is
 

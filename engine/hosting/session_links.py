@@ -5,7 +5,7 @@ own."""
 
 from collections import deque
 
-from engine.links import KEPT, Latent, LatentReceiver, LatentSender
+from engine.hosting.links import KEPT, Latent, LatentReceiver, LatentSender
 
 
 class LentSender:

@@ -4,12 +4,12 @@ the ranks say of it and the pictures they made go to the player. It never waits.
 import time
 from typing import Literal
 
-from engine.beside_process import BesideProcess
-from engine.client_session import ClientSession
-from engine.front import Front
 from engine.inner import Begin, Control, Input, Logged, Opened, Picture, Progress
+from engine.lobby.beside_process import BesideProcess
+from engine.lobby.client_session import ClientSession
+from engine.lobby.front import Front
+from engine.lobby.ranks import Ranks
 from engine.protocol import BesideState, Buttons, Command, ToEngine, pack
-from engine.ranks import Ranks
 
 
 class Attendant:

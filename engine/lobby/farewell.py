@@ -6,11 +6,11 @@ from typing import Any
 
 import zmq
 
-from engine.client_session import ClientSession
 from engine.errors import EngineError
-from engine.front import Front
-from engine.lifeline import Ending
+from engine.lobby.client_session import ClientSession
+from engine.lobby.front import Front
 from engine.protocol import Ended, Message, Refused
+from engine.supervision.lifeline import Ending
 
 _ARRIVING_S = 0.3  # for clients that are just saying hello while the engine ends
 _ROOM_S = 0.5  # for those that play to make room

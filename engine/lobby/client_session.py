@@ -10,10 +10,10 @@ from typing import Protocol
 import msgspec
 
 from engine import machine
-from engine.clock import MAX_LAG
 from engine.inner import Opened, Start
+from engine.pacing.clock import MAX_LAG
+from engine.pacing.session import NO_INPUT
 from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Welcome
-from engine.session import NO_INPUT
 from games import GAMES
 
 WAITING_S = 1.5  # of silence, then the game waits: a client sends its buttons ten times a second

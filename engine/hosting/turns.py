@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 
-from engine.role import Role, owes_true_frame
+from engine.hosting.role import Role, owes_true_frame
 
 
 class PictureTurns:

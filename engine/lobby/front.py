@@ -6,10 +6,10 @@ from typing import Any
 
 import zmq
 
-from engine.address import in_use, make_room, needs_keys
 from engine.errors import EngineError
-from engine.guard import Guard
 from engine.inner import remove_ipc_file
+from engine.lobby.address import in_use, make_room, needs_keys
+from engine.lobby.guard import Guard
 from engine.protocol import (
     PROTOCOL_VERSION,
     Message,

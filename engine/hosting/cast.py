@@ -6,17 +6,17 @@ from typing import cast
 
 from engine.decoder_worker import DecoderRole
 from engine.fast.slots import WorldSlots
+from engine.hosting.links import DistributedReceiver, DistributedSender, FanOut, LatentReceiver, MemoryLink
+from engine.hosting.models_at_hand import ModelsAtHand
+from engine.hosting.reporter import Reporter
+from engine.hosting.role import Role
+from engine.hosting.session_links import LentSender, SortedLatents
+from engine.hosting.team import Seat, Team
+from engine.hosting.turns import step_first_closed
+from engine.hosting.world_batch import WorldBatch
 from engine.inner import RankLine, Start
-from engine.links import DistributedReceiver, DistributedSender, FanOut, LatentReceiver, MemoryLink
-from engine.models_at_hand import ModelsAtHand
-from engine.presentation import Turn
-from engine.reporter import Reporter
-from engine.role import Role
-from engine.session_links import LentSender, SortedLatents
+from engine.pacing.presentation import Turn
 from engine.simulator_worker import SimulatorRole
-from engine.team import Seat, Team
-from engine.turns import step_first_closed
-from engine.world_batch import WorldBatch
 from engine.world_worker import WorldRole
 
 WORLD_RANK = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from engine.fast.slots import Due, WorldSlots
 from engine.fast.static_dream import StaticDream
-from engine.session import Window
+from engine.pacing.session import Window
 from engine.world_worker import WorldRole
 
 

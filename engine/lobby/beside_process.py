@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 from engine.inner import Follow, Logged, Progress, Stop, ToRank
+from engine.pacing.step_log import StepLog
 from engine.protocol import Beginning, BesideState, TrueStep
-from engine.step_log import StepLog
 
 _STOP_S = 0.2  # it has nothing to put in order
 _NOBODY = 0  # sessions count from 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.lifeline import LOADING_S, Beat, Ending, Failed, Listening, read_status, write_line
+from engine.supervision.lifeline import LOADING_S, Beat, Ending, Failed, Listening, read_status, write_line
 
 Report = Beat | Failed | Listening
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from engine.client_session import SILENT_S, ClientSession
+from engine.lobby.client_session import SILENT_S, ClientSession
 from engine.protocol import Hello, Refused
 from games import GAMES
 
