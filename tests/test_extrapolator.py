@@ -216,6 +216,17 @@ def test_the_way_to_a_draft_is_exact_at_both_ends_and_on_the_sphere_between():
     assert on_sphere(made[1]) and (made[1] - circle([0.3])[0]).abs().max() > 0.1
 
 
+def test_no_token_bows_out_further_than_its_way_is_long():
+    newest, draft = circle([0.0, 0.6])
+    toward = maps.log_map(newest, draft)
+    toward[..., :5, :] = 0.0  # what stands still
+    heads = Heads(torch.randn_like(newest) * 9, torch.zeros(1, 1, 10, 15), torch.zeros(1, 2, 10, 15))
+    made = between(newest, toward, heads, torch.tensor(0.5))
+    torch.testing.assert_close(made[..., :5, :], newest[..., :5, :], atol=1e-4, rtol=0)
+    far = maps.log_map(newest, made).norm(dim=1) / toward.norm(dim=1).clamp(min=1e-6)
+    assert float(far[:, 5:].min()) > 0.4 and float(far[:, 5:].max()) < 1.51
+
+
 def test_a_draft_and_the_time_change_what_the_learned_one_fills_in():
     fill = learned(small_net())
     latents, times = steps([0.0, 0.2, 0.4])

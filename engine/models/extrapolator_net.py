@@ -154,10 +154,12 @@ def moved(newest: Tensor, motion: Tensor, heads: Heads, ratio: Tensor, trust: Te
 
 def between(newest: Tensor, toward: Tensor, heads: Heads, ratio: Tensor) -> Tensor:
     """The latent at `ratio` (0 to 1, [B, 1, 1, 1]) of the way to the draft where `toward` leads: the great
-    circle, bowed out as the network says. Exact at both ends."""
-    bow = 4 * ratio * (1 - ratio)
-    tangent = toward * (ratio + bow * heads.gain) + tangential(newest, heads.push) * bow
-    return exp_map(newest, tangent)
+    circle, bowed out as the network says, but in no token further than its way is long. Exact at both
+    ends."""
+    out = toward * heads.gain + tangential(newest, heads.push)
+    longest = toward.norm(dim=1, keepdim=True) / out.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    bow = torch.minimum(4 * ratio * (1 - ratio), longest)
+    return exp_map(newest, toward * ratio + out * bow)
 
 
 def gate(before: Tensor, newest: Tensor, heads: Heads) -> Tensor:
