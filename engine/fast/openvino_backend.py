@@ -51,6 +51,8 @@ class OpenVinoBackend:
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, the thread of one process may share a core with another's while the next one idles.
+            "ENABLE_CPU_PINNING": False,
         }
         self.latent_shape = (self.config.world.channels, self.config.world.rows, self.config.world.columns)
 
