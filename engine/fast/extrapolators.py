@@ -13,8 +13,8 @@ from engine.models.extrapolator import exp_map, extrapolate, log_map
 from engine.models.extrapolator_net import Heads, between, gate, last_motion, moved, time_features
 
 RunNet = Callable[[Sequence[np.ndarray]], tuple[np.ndarray, np.ndarray, np.ndarray]]
-"""ExtrapolatorNet.forward on arrays: motion, newest [1, C, H, W], told [1, N + 4], toward [1, C, H, W],
-drafted [1, 1] -> the heads. A network that takes no drafts leaves out the last two."""
+"""ExtrapolatorNet.forward on arrays: motion, newest [1, C, H, W], told [1, N + 4] and, with a draft, toward
+[1, C, H, W], drafted [1, 1] -> the heads."""
 MOST_RATIO = 2.0
 """Steps beyond the newest latent that any extrapolator was made for; it stands still after that."""
 MOST_STRIDE = 8.0
@@ -64,7 +64,7 @@ class LearnedExtrapolator:
         motion = last_motion(before, newest)
         held = torch.from_numpy(np.asarray(buttons, np.float32))[None]
         told = time_features(held, torch.tensor([stride]), torch.tensor([ahead]))
-        heads = self._heads(motion, newest, told, torch.zeros_like(newest), torch.zeros(1, 1))
+        heads = self._heads(motion, newest, told)
         trust = gate(before, newest, heads) if self.gated else 1.0
         made: Tensor = moved(newest, motion, heads, torch.tensor(ahead / stride), trust)
         return made[0].numpy()

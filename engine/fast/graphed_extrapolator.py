@@ -21,13 +21,12 @@ Fill = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 def continued(net: ExtrapolatorNet) -> Fill:
     """What LearnedExtrapolator does with the last two latents and no draft, all on the network's device."""
-    no_draft = torch.zeros(1, 1, device=net.place.device)
 
     def fill(latents: Tensor, buttons: Tensor, stride: Tensor, ahead: Tensor) -> Tensor:
         before, newest = latents[-2:-1], latents[-1:]
         motion = last_motion(before, newest)
         told = time_features(buttons, stride, ahead)
-        heads = net(motion, newest, told, torch.zeros_like(newest), no_draft)
+        heads = net(motion, newest, told)
         ratio = (ahead / stride).view(1, 1, 1, 1)
         return moved(newest, motion, heads, ratio, gate(before, newest, heads))
 

@@ -43,6 +43,10 @@ class FlatStep(nn.Module):
         return self.world.step(latent, previous, inputs, cos, sin, ring, bias)  # type: ignore[operator]
 
 
+DRAFTS = "drafts"
+"""The graph of an extrapolator with a draft; "extrapolator" is what it does without one, half the work."""
+
+
 class FlatHeads(nn.Module):
     """ExtrapolatorNet.forward as a plain tuple."""
 
@@ -64,7 +68,7 @@ class FlatHeads(nn.Module):
 def export(directory: Path, config: GameConfig, part: str, path: Path, ranges: Ranges | None = None) -> None:
     """Write the graph of `part` to `path` (.xml, and .bin beside it), in int8 with `ranges`. Raises
     WeightsError."""
-    model = load_part(directory, part)
+    model = load_part(directory, "extrapolator" if part == DRAFTS else part)
     try:
         if isinstance(model, Decoder):
             graph = decoder_graph(model, config.world.rows, config.world.columns, ranges)
@@ -80,8 +84,8 @@ def traced(model: nn.Module, config: GameConfig, part: str) -> openvino.Model:
     """The graph of a world, an extrapolator or an encoder, with fixed shapes."""
     if part == "world":
         module, example = FlatStep(model), world_example(config.world)
-    elif part == "extrapolator":
-        module, example = FlatHeads(model), extrapolator_example(config)  # type: ignore[assignment]
+    elif part in ("extrapolator", DRAFTS):
+        module, example = FlatHeads(model), extrapolator_example(config, part == DRAFTS)  # type: ignore[assignment]
     else:
         module, example = EncodeBytes(model), (torch.zeros(1, 480, 720, 3, dtype=torch.uint8),)  # type: ignore[assignment]
     with torch.inference_mode(), warnings.catch_warnings():
@@ -91,12 +95,12 @@ def traced(model: nn.Module, config: GameConfig, part: str) -> openvino.Model:
     return graph
 
 
-def extrapolator_example(config: GameConfig) -> tuple[Tensor, ...]:
-    """Inputs of FlatHeads, of the right shapes; those of a draft for a network that takes one."""
+def extrapolator_example(config: GameConfig, draft: bool) -> tuple[Tensor, ...]:
+    """Inputs of FlatHeads, of the right shapes, without or with a draft."""
     world = config.world
     latent = torch.randn(1, world.channels, world.rows, world.columns)
     plain = (latent, latent, torch.zeros(1, world.buttons + TIMES))
-    return (*plain, latent, torch.ones(1, 1)) if config.extrapolator.draft_blocks else plain
+    return (*plain, latent, torch.ones(1, 1)) if draft else plain
 
 
 def world_example(config: WorldConfig) -> tuple[Tensor, ...]:

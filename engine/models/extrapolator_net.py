@@ -106,13 +106,12 @@ class ExtrapolatorNet(nn.Module):
     ) -> Heads:
         """motion: the last motion as a tangent at newest, both [B, C, H, W]; told [B, N + TIMES]. toward:
         the tangent at newest that leads to a draft, zero where drafted [B, 1] is 0 and not 1; a network that
-        takes none looks at neither."""
+        takes none looks at neither, and without them no row has a draft."""
         x = self.stem(torch.cat((newest, motion), 1)) + self.place
         heard = self.told(told)
-        if not self.takes_drafts:
+        if toward is None or drafted is None or not self.takes_drafts:
             made = self.head(F.silu(_through(self.blocks, x, self.conditions(F.silu(heard)))))
         else:
-            assert toward is not None and drafted is not None
             heard = F.silu(heard + self.draft.drafted(drafted))
             x = _through(self.blocks, x + self.draft.toward(toward), self.conditions(heard))
             deeper = _through(self.draft.blocks, x, self.draft.conditions(heard))
