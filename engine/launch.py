@@ -21,7 +21,6 @@ import time
 from pathlib import Path
 
 from engine.errors import EngineError
-from engine.hosting.team import Team
 from engine.supervision.auto_layout import auto_layout
 from engine.supervision.child import Child, Event
 from engine.supervision.launch_options import parse
@@ -36,6 +35,7 @@ from engine.supervision.placement import (
     rank_environment,
     team_of,
 )
+from engine.team import Team
 
 _STOP_S = GRACE_S + 0.2  # for everybody to end after being told, before being killed
 _LOOK_S = 0.1

@@ -24,12 +24,12 @@ from engine.errors import EngineError
 from engine.hosting.aside import Aside
 from engine.hosting.host import Host
 from engine.hosting.models_at_hand import ModelsAtHand
-from engine.hosting.process_group import Crew, join, own_seat
-from engine.hosting.team import Seat, Team, check_players
 from engine.inner import Addresses, RankLine
+from engine.process_group import Crew, join, own_seat
 from engine.supervision.lifeline import CREW_PATIENCE_S, LOADING_S, Failed, Lifeline, die_with_parent
 from engine.supervision.own_gateway import OwnGateway
 from engine.supervision.placement import check_shapes
+from engine.team import Seat, Team, check_players
 
 _NAMED_FIRST_S = 1.0  # for the supervisor to name the rank that died, before those that needed it complain
 

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import zmq
 
-from engine.hosting.team import Team
 from engine.protocol import (
     PROTOCOL_VERSION,
     Beginning,
@@ -28,6 +27,7 @@ from engine.protocol import (
     pack,
     unpack_to_client,
 )
+from engine.team import Team
 
 ROOT = Path(__file__).resolve().parents[1]
 PASSING = Loading | Frame | Welcome | Beginning | TrueStep

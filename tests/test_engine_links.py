@@ -42,8 +42,8 @@ RANK = """
 import os, sys, time
 import numpy as np
 from engine.hosting.links import DistributedReceiver, DistributedSender, Latent
-from engine.hosting.process_group import join, own_seat
-from engine.hosting.team import Team
+from engine.process_group import join, own_seat
+from engine.team import Team
 
 
 def latent(index):

@@ -12,11 +12,11 @@ import pytest
 
 from engine.fast.torch_backend import TorchBackend
 from engine.hosting.opening import make_opening
-from engine.hosting.team import Team
 from engine.launch import title
 from engine.pacing.presentation import Turn
 from engine.protocol import Command, Ended, Frame
 from engine.supervision.placement import free_port
+from engine.team import Team
 from games import GAMES, simulator
 from tests.engine_harness import ROOT, Engine, Player, engine, player
 from tests.tiny import store_tiny

@@ -16,11 +16,11 @@ from engine.hosting.host import Host
 from engine.hosting.links import MemoryLink
 from engine.hosting.models_at_hand import ModelsAtHand
 from engine.hosting.session_links import SortedLatents
-from engine.hosting.team import Team
 from engine.hosting.turns import PictureTurns
 from engine.inner import Begin, Control, FromRank, Input, Logged, Opened, Picture, Start, Stop, ToRank
 from engine.pacing.clock import StepPace
 from engine.protocol import Frame
+from engine.team import Team
 from tests.test_engine_links import latent
 from tests.test_engine_roles import Beats, DueRole
 from tests.tiny import store_tiny

@@ -66,6 +66,8 @@ def violation(module: str, name: str) -> bool:
         return (inside(name, "engine") and not own) or inside(name, *HEAVY, "zmq", "time")
     if inside(module, "engine.lobby", "engine.gateway"):
         return inside(name, *HEAVY, "engine.hosting", "engine.models", "engine.fast")
+    if inside(module, "engine.fast") and inside(name, "engine.hosting", "engine.lobby", "engine.supervision"):
+        return True
     if inside(module, "engine.models"):
         if inside(name, "engine"):
             return not inside(name, "engine.models", "engine.config", "engine.errors")
@@ -98,6 +100,7 @@ def test_the_walls_see_what_they_should() -> None:
     assert violation("games.racing.world", "engine.protocol")
     assert violation("engine.pacing.clock", "engine.inner") and violation("engine.pacing.clock", "torch")
     assert violation("engine.lobby.attendant", "engine.hosting.host")
+    assert violation("engine.fast.shared_backend", "engine.hosting.host")
     assert not violation("client.app", "engine.protocol.Frame")
     assert not violation("client.app", "games.racing.spec.SPEC")
     assert not violation("engine.training.world", "engine.training.data")

@@ -17,7 +17,7 @@ from client.connection import Connection
 from client.errors import UserError
 from client.options import PlayOptions
 from engine import keys
-from engine.protocol import Ended, Ping
+from engine.protocol import PROTOCOL_VERSION, Ended, Hello, Ping
 from engine.supervision.placement import free_port
 from tests.engine_harness import ROOT, Engine, Player, engine
 from tests.test_client_play import keep_environment  # noqa: F401
@@ -58,14 +58,13 @@ class KeyedPlayer(Player):
             self.socket.curve_secretkey = self._pair.secret.encode()
         self.monitor = self.socket.get_monitor_socket(zmq.Event.HANDSHAKE_SUCCEEDED)
 
-    def try_to_say_hello(self) -> None:
-        """libzmq gives up a connection whose handshake was refused: then there is nowhere to send to, and a
-        send that may wait would wait for ever."""
+    def try_to_be_heard(self) -> None:
+        """Hello, and a Ping, which needs no session. libzmq gives up a connection whose handshake was
+        refused: then there is nowhere to send to, and a send that may wait would wait for ever."""
         self.socket.sndtimeo = 0
-        for _ in range(2):
+        for message in (Hello(version=PROTOCOL_VERSION, game="racing"), Ping()):
             with suppress(zmq.Again):
-                self.hello()
-            time.sleep(0.05)
+                self.send(message)
 
 
 def stranger() -> keys.KeyPair:
@@ -102,7 +101,7 @@ def test_a_paired_player_plays_and_the_others_get_nothing(open_engine: tuple[Eng
     server = keys.own_keys().public
     unknown, plain = KeyedPlayer(address, stranger(), server), KeyedPlayer(address, None)
     for intruder in (unknown, plain):
-        intruder.try_to_say_hello()
+        intruder.try_to_be_heard()
     friend = KeyedPlayer(address, keys.own_keys(), server)
     friend.join()
     assert len(friend.frames(0.5)) > 5

@@ -12,12 +12,12 @@ import pytest
 from engine import machine, plan
 from engine.bench.presets import preset
 from engine.errors import UsageError
-from engine.hosting.team import Team
 from engine.layout import OBJECTIVES, Split, make_plan, predict, preference, why_illegal
 from engine.profiles import SHIPPED, Profile, ProfileError, from_json, gpu_profile, read_profile
 from engine.supervision.auto_layout import auto_layout, team_for
 from engine.supervision.launch_options import parse
 from engine.supervision.placement import team_of
+from engine.team import Team
 
 
 def document(seed: int = 0, **changes: object) -> dict:

@@ -16,9 +16,9 @@ from engine.fast.leading import FollowingDecoder, FollowingWorld, LeadingDecoder
 from engine.fast.sequence_parallel import HeadSplit, RingSplit, make_split
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import Controls, StaticWorld
-from engine.hosting.team import check_tokens
 from engine.models.autoencoder import Decoder, to_bytes
 from engine.models.world_model import WorldModel
+from engine.team import check_tokens
 from tests.test_cuda_graph import dreamed
 from tests.tiny import shaken, tiny_config
 

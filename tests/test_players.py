@@ -14,10 +14,10 @@ import pytest
 import zmq
 
 from engine.errors import UsageError
-from engine.hosting.team import Team
 from engine.lobby.sessions import Sessions
 from engine.protocol import PROTOCOL_VERSION, BesideState, Command, Frame, Hello, Refused, Welcome
 from engine.supervision.placement import players_of
+from engine.team import Team
 from engine.verify import read, verify
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import ROOT, Engine, Player, engine, player

@@ -26,6 +26,8 @@ from engine.fast.openvino_decoder import pixels
 from engine.fast.own_worlds import OwnWorlds
 from engine.models.weights import has_part, load_config, weights_id
 
+DRAFTS = "drafts"
+"""The graph of an extrapolator with a draft; "extrapolator" is what it does without one, half the work."""
 RING = 9
 """The ring's place among a step's inputs, see engine.fast.dream."""
 _ENTRIES = 2  # the step's own keys and values among its results
@@ -99,8 +101,8 @@ class OpenVinoBackend:
         if not has_part(self.directory, "extrapolator"):
             return SphereExtrapolator()
         drafts = self.config.extrapolator.draft_blocks > 0
-        requests = {}
-        for part in ("extrapolator", "drafts") if drafts else ("extrapolator",):
+        requests = {}  # by how many arrays they take: a draft is two more
+        for part in ("extrapolator", DRAFTS) if drafts else ("extrapolator",):
             # 0.2 GFLOP is as quick on one thread, and waits for no second one where the cores are busy.
             compiled = self._compiled(part, INFERENCE_NUM_THREADS=1)
             requests[len(compiled.inputs)] = compiled.create_infer_request()

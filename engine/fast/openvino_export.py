@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from engine.config import GameConfig, WorldConfig
 from engine.fast.int8_ranges import FILE
+from engine.fast.openvino_backend import DRAFTS
 from engine.fast.openvino_decoder import Ranges, decoder_graph
 from engine.fast.openvino_int8 import quantised
 from engine.models.autoencoder import Decoder, from_bytes
@@ -41,10 +42,6 @@ class FlatStep(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         inputs = Inputs(buttons, strides, telemetry, context_noise, noise)
         return self.world.step(latent, previous, inputs, cos, sin, ring, bias)  # type: ignore[operator]
-
-
-DRAFTS = "drafts"
-"""The graph of an extrapolator with a draft; "extrapolator" is what it does without one, half the work."""
 
 
 class FlatHeads(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from engine.config import WorldConfig
 from engine.fast.orders import Group
-from engine.hosting.team import check_tokens
+from engine.team import check_tokens
 
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its older name
 

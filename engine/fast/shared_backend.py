@@ -10,9 +10,9 @@ from engine.fast.orders import Kind, Order
 from engine.fast.sequence_parallel import make_split
 from engine.fast.static_dream import StaticDream
 from engine.fast.torch_backend import TorchBackend
-from engine.hosting.process_group import Crew
 from engine.models.autoencoder import Decoder
 from engine.models.world_model import WorldModel
+from engine.process_group import Crew
 from games import GAMES
 
 

@@ -11,12 +11,12 @@ from engine.hosting.models_at_hand import ModelsAtHand
 from engine.hosting.reporter import Reporter
 from engine.hosting.role import Role
 from engine.hosting.session_links import LentSender, SortedLatents
-from engine.hosting.team import Seat, Team
 from engine.hosting.turns import step_first_closed
 from engine.hosting.world_batch import WorldBatch
 from engine.inner import RankLine, Start
 from engine.pacing.presentation import Turn
 from engine.simulator_worker import SimulatorRole
+from engine.team import Seat, Team
 from engine.world_worker import WorldRole
 
 WORLD_RANK = 0

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from engine.backend import Backend, Worlds, WorldStepper, load_backend
-from engine.hosting.process_group import Crew
+from engine.process_group import Crew
 from games import GAMES, simulator
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from engine import machine
 from engine.config import GameConfig
-from engine.hosting.team import Team
 from engine.layout import Split, make_plan
 from engine.profiles import SHIPPED, Profile, ProfileError, gpu_profiles
 from engine.supervision.placement import shapes_at
+from engine.team import Team
 from games import GAMES
 
 

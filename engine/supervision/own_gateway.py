@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 
-from engine.hosting.team import Team
 from engine.supervision.child import Child, Event
 from engine.supervision.lifeline import GRACE_S, Ending, Failed, Lifeline, Listening
 from engine.supervision.placement import child_environment, gateway_arguments
+from engine.team import Team
 
 
 class OwnGateway:

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine import machine
 from engine.config import GameConfig
 from engine.errors import UsageError
-from engine.hosting.team import Team, check_players, check_tokens
+from engine.team import Team, check_players, check_tokens
 from games import GAMES
 
 _PLAYERS_ON_A_GPU = 4  # every step computes all their worlds, whoever plays

@@ -257,7 +257,7 @@ class ExtrapolatorStage:
     def _report(self, training: Training, sums: Tensor) -> None:
         if not math.isfinite(float(sums.sum())):
             raise SystemExit("the loss is not finite: stopping")
-        if self.rank:
+        if self.rank or not training.updates:
             return
         made, plain = (1 - sums[:, :2] / sums[:, 2:].clamp(min=1e-9)).T.tolist()
         alone = "" if self.args.only_drafts else f"{made[0]:.1%} without a draft, "
@@ -293,7 +293,11 @@ def main() -> None:
     parser.add_argument("--collect-minutes", type=float, default=0.0, help="collect at least so long first")
     parser.add_argument("--resume", type=Path, help="go on from a packed directory or this stage's own file")
     parser.add_argument("--drafted", type=float, default=0.5, help="share of the windows that have a draft")
-    parser.add_argument("--only-drafts", action="store_true", help="train nothing but the way to a draft")
+    parser.add_argument(
+        "--only-drafts",
+        action="store_true",
+        help="train nothing but the way to a draft, which every window has",
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--muon-lr", type=float, help="kernels by Muon, at this rate; default AdamW for all")
     parser.add_argument("--batch", type=int, help="windows in a batch")

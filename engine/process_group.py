@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from engine.errors import UsageError
-from engine.hosting.team import Seat, Team
+from engine.team import Seat, Team
 
 _FOR_EVER = timedelta(days=365)  # a paused game sends nothing; the supervisor watches, not gloo
 
