@@ -189,3 +189,17 @@ def test_every_style_gives_buttons(style):
         seen |= buttons
         race.step(buttons)
     assert bool(((seen >= 0) & (seen < 16)).all())
+
+
+def test_displaced_cars_are_beside_the_road_and_drive_back_whatever_the_batch():
+    seeds = torch.arange(40, 56)
+    many, one = World(seeds), World(seeds[5:6])
+    many.displace(torch.ones(16, dtype=torch.bool), 3)
+    one.displace(torch.ones(1, dtype=torch.bool), 3)
+    assert torch.equal(many.telemetry()[5:6], one.telemetry())
+    off = SPEC.field_index("off_road")
+    assert many.telemetry()[:, off].mean() > 0.4
+    drivers = Drivers(seeds, style="skilled")
+    for _ in range(600):
+        many.step(drivers.act(many))
+    assert many.telemetry()[:, off].mean() < 0.1

@@ -52,7 +52,9 @@ def simulation(monkeypatch):
         data, "simulator", lambda name: types.SimpleNamespace(World=StubWorld, Drivers=StubDrivers)
     )
     torch.manual_seed(0)
-    return Simulation("racing", 6, "cpu")
+    made = Simulation("racing", 6, "cpu")
+    made.displaced = 0.0
+    return made
 
 
 def brightness(pictures):
@@ -73,6 +75,36 @@ def test_each_step_lies_between_its_latents_with_its_own_buttons_and_stride(simu
     torch.testing.assert_close(passed % 256, expected, atol=2.5, rtol=0)
     rate = clips.telemetry[:, 1:, GAMES["racing"].field_index("progress")] * 0.001 / 1e-4
     torch.testing.assert_close(rate, 1 + clips.buttons[:, 1:, 0], atol=1e-3, rtol=0)
+
+
+def test_worlds_are_played_in_each_for_a_while_of_its_own_within_its_lifetime(simulation):
+    simulation.lifetime = torch.tensor([5, 400, 400, 400, 400, 400])
+    simulation.play_in(300)
+    assert simulation.age[0] <= 5 and simulation.age.max() <= 300
+    assert simulation.age.unique().numel() >= 4 and simulation.age.max() > 60
+    assert torch.equal(simulation.world.distance >= simulation.age, torch.ones(6, dtype=torch.bool))
+
+
+def test_training_puts_some_cars_elsewhere_and_says_which():
+    torch.manual_seed(0)
+    simulation = Simulation("racing", 6, "cpu")
+    simulation.play_in(30)
+    simulation.displaced = 0.5
+    before = simulation.world.state
+    told = simulation.world.telemetry()
+    moved = simulation.replace_old()
+    assert 0 < moved.sum() < 6
+    same = simulation.world.state.x == before.x
+    assert torch.equal(same, ~moved)
+    assert torch.equal(simulation.world.telemetry()[~moved], told[~moved])
+    length = simulation.world.track.length[:, None]
+    gaps = [torch.remainder(c.rival_s - c.s[:, None], length) for c in (before, simulation.world.state)]
+    torch.testing.assert_close(*gaps, atol=0.01, rtol=0)
+
+
+def test_worlds_that_judge_are_left_to_their_drivers():
+    assert Simulation("racing", 2, "cpu").displaced > 0
+    assert Simulation("racing", 2, "cpu", range(1_000_000, 1_000_002)).displaced == 0
 
 
 def test_clips_cross_no_restart(simulation):

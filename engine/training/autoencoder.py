@@ -21,7 +21,7 @@ from engine.models.autoencoder import Decoder, Encoder, from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.training import measures
 from engine.training.captured import Captured
-from engine.training.data import FramePool, Simulation
+from engine.training.data import PLAYED_IN_FRAMES, FramePool, Simulation
 from engine.training.optim import Training, join_ranks
 
 MASK_WEIGHT = 5.0
@@ -91,6 +91,7 @@ class AutoencoderTraining:
         worlds, size, self.crops, self.wholes = (8, 16, 4, 1) if self.small else (512, 8192, 96, 24)
         self.refresh_every = 1 if self.small else 32
         simulation = Simulation(self.game, worlds, self.device, offset=self.rank * 400_000)
+        simulation.play_in(60 if self.small else PLAYED_IN_FRAMES)
         self.pool = FramePool(simulation, size, stride=6)
         for _ in range(2 if self.small else 8):
             self.pool.refresh()

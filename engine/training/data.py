@@ -21,15 +21,25 @@ LIFETIME_FRAMES = (240, 2400)
 """A world is replaced by a new seed after a while within this range."""
 
 
+PLAYED_IN_FRAMES = 1500
+"""How far worlds are played before training looks at them: with a bank that moves a few hundred frames in a
+whole training, it would else know nothing but standing starts."""
+DISPLACED = {"racing": 0.006}
+"""Share of the worlds that are displaced at each step of training (World.displace), by game: drivers
+spend 3 % of their time off the road, so a dream that got there did not know how to come back."""
+DISPLACED_AT_FIRST = 0.25
+
+
 class Simulation:
     """B worlds of one game and the drivers that play them, on `device`; seeds are drawn from `seeds`, in
-    order."""
+    order. Worlds of training seeds are displaced now and then, all others are left to their drivers."""
 
     def __init__(
         self, game: str, batch: int, device: str, seeds: range = TRAIN_SEEDS, offset: int = 0
     ) -> None:
         self.spec, self.batch, self.device = GAMES[game], batch, device
         self.seeds, self.next_seed = seeds, offset
+        self.displaced, self.draws = DISPLACED.get(game, 0.0) if seeds == TRAIN_SEEDS else 0.0, 0
         self.module = simulator(game)
         first = self._draw(batch)
         self.world = self.module.World(first, device=device)
@@ -67,8 +77,16 @@ class Simulation:
         for pinned in self.pinned:
             pinned.settle()
 
+    def play_in(self, frames: int = PLAYED_IN_FRAMES) -> None:
+        """Every world played for a while of its own, up to so many frames: clips begin anywhere in a game."""
+        most = self.lifetime.clamp(max=frames + 1)
+        self.advance((torch.rand(self.batch, device=self.device) * most).long(), frames)
+        if self.displaced:
+            self._displace(DISPLACED_AT_FIRST)
+
     def replace_old(self) -> Tensor:
-        """Restart worlds whose time is over, with new seeds. Returns which, bool [B]."""
+        """Restart worlds whose time is over, with new seeds, and displace some others. Returns which were
+        either, bool [B]: what they showed before has nothing to do with what follows."""
         old = self.age >= self.lifetime
         if bool(old.any()):
             self.world.restart(old, self._draw(self.batch))
@@ -77,7 +95,16 @@ class Simulation:
             self.age = torch.where(old, 0, self.age)
             fresh = torch.randint(*LIFETIME_FRAMES, (self.batch,), device=self.device)
             self.lifetime = torch.where(old, fresh, self.lifetime)
-        return old
+        return old | self._displace(self.displaced) if self.displaced else old
+
+    def _displace(self, share: float) -> Tensor:
+        """Some of the worlds, bool [B]."""
+        where = torch.rand(self.batch, device=self.device) < share
+        self.draws += 1
+        self.world.displace(where, self.draws)
+        for pinned in self.pinned:
+            pinned.settle()
+        return where
 
     def _draw(self, count: int) -> Tensor:
         numbers = (torch.arange(count) + self.next_seed) % len(self.seeds)

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.training.data import Simulation, encode_all
+from engine.training.data import PLAYED_IN_FRAMES, Simulation, encode_all
 from engine.training.runs import Encode, RunBank, Runs, Windows, load_runs, save_runs, windows
 
 
 @dataclass(frozen=True)
 class Sizes:
     """worlds side by side; runs kept; windows in a batch; refresh: updates between two runs of all worlds,
-    0 for never; gap: frames played unseen between runs; first: runs of every world before training begins."""
+    0 for never; gap: frames played unseen between runs; first: runs of every world before training begins;
+    played_in: frames every world has gone on for, at most, before the first."""
 
     worlds: int
     kept: int
@@ -22,12 +23,13 @@ class Sizes:
     refresh: int
     gap: tuple[int, int]
     first: int = 4
+    played_in: int = PLAYED_IN_FRAMES
 
 
 def sizes_for(device: str, small: bool, filed: bool, batch: int | None) -> Sizes:
     """batch overrides. A GPU plays many worlds rarely: a frame of 512 takes as long as one of 8."""
     if small:
-        return Sizes(1, 2, batch or 4, 0, (8, 16), first=1)
+        return Sizes(1, 2, batch or 4, 0, (8, 16), first=1, played_in=60)
     if device == "cuda":
         return Sizes(512, 4096, batch or 128, 500, (8, 48))
     return Sizes(8, 4096, batch or 16, 0 if filed else 200, (30, 300))
@@ -59,6 +61,7 @@ class LiveWindows:
             self.runs = load_runs(self.file, self.device)
         else:
             simulation = Simulation(self.game, self.sizes.worlds, self.device, offset=self.offset)
+            simulation.play_in(self.sizes.played_in)
             self.bank = RunBank(simulation, self.encode, self.sizes.kept, gap=self.sizes.gap)
             began = time.monotonic()
             while len(self.bank.parts) < self.sizes.first or time.monotonic() - began < seconds:

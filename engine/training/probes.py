@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.models.weights import SHIPPED
-from engine.training.data import Simulation
+from engine.training.data import PLAYED_IN_FRAMES, Simulation
 from engine.training.reader import Reader, load_reader, new_net, store_reader
 from engine.training.reader_data import PictureBank, Triples, smeared, without_hero
 from games import GAMES
@@ -64,6 +64,7 @@ def train(
     began = said = time.monotonic()
     net = (start.net.train() if start else new_net(game)).to(device)
     simulation = Simulation(game, sizes["worlds"], device, offset=seed_offset)
+    simulation.play_in(sizes["played_in"])
     bank = PictureBank(game, simulation, sizes["length"])
     while bank.count < sizes["first"]:
         bank.advance()
@@ -146,10 +147,12 @@ def share_of(what: Tensor, where: Tensor | None = None) -> float | None:
 
 def sizes_for(device: str, small_run: bool) -> dict[str, int]:
     if small_run:
-        return {"worlds": 2, "length": 16, "batch": 8, "every": 4, "first": 4}
+        return {"worlds": 2, "length": 16, "batch": 8, "every": 4, "first": 4, "played_in": 60}
     if device == "cuda":
-        return {"worlds": 1024, "length": 32, "batch": 512, "every": 12, "first": 8}
-    return {"worlds": 8, "length": 2048, "batch": 48, "every": 2, "first": 24}
+        sizes = {"worlds": 1024, "length": 32, "batch": 512, "every": 12, "first": 8}
+    else:
+        sizes = {"worlds": 8, "length": 2048, "batch": 48, "every": 2, "first": 24}
+    return sizes | {"played_in": PLAYED_IN_FRAMES}
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from engine.models.world_model import Inputs, WorldModel
 from engine.training import measures
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
-from engine.training.data import ClipBank, Clips, Simulation
+from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score
@@ -153,6 +153,7 @@ class WorldTraining:
         compiled = torch.compile(encoder, dynamic=False) if self.device == "cuda" else encoder
         worlds, length = (8, self.args.steps + 10) if self.args.small else (1024, 64)
         simulation = Simulation(self.game, worlds, self.device, offset=200_000 + self.rank * 400_000)
+        simulation.play_in(60 if self.args.small else PLAYED_IN_FRAMES)
         bank = ClipBank(simulation, compiled, self.config.channels, length)
         for _ in range(self.args.steps + 4):
             with mixed(self.device):

@@ -24,7 +24,7 @@ CAR_LENGTH_M, CAR_WIDTH_M = 4.3, 1.9
 SOFT_BOUND, HARD_BOUND = 2.3, 2.9
 """Half road widths at which the ground begins to turn the car back, and beyond which it never gets."""
 BUMP_FRAMES = 15
-_RIVAL, _LANE = 201, 202
+_RIVAL, _LANE, _PLACE = 201, 202, 203
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,35 @@ def start(seeds: Tensor, track: Track) -> State:
         side,
         still,
         still,
+    )
+
+
+def displaced(state: State, track: Track, seeds: Tensor, draw: int) -> State:
+    """Every car somewhere on its track, mostly beside the road, at any angle and pace; rivals come along.
+
+    draw: another number, other places."""
+
+    def chance(which: int) -> Tensor:
+        return uniform(seeds, _PLACE, draw, which)
+
+    s = chance(0) * track.length
+    lateral = (2.0 * chance(1) - 1.0) * (HARD_BOUND - 0.1) * track.half_width
+    x, y = track.point(s[:, None], lateral[:, None])
+    swing = either(chance(2) < 0.7, 0.9, math.pi)
+    heading = wrap_angle(track.heading(s[:, None])[:, 0] + (2.0 * chance(3) - 1.0) * swing)
+    zero = torch.zeros_like(s)
+    return replace(
+        state,
+        x=x[:, 0],
+        y=y[:, 0],
+        heading=heading,
+        view=heading,
+        speed=(30.0 * chance(4) - 6.0).clamp(min=0.0),
+        slip=zero,
+        steer=zero,
+        s=s,
+        lateral=lateral,
+        rival_s=torch.remainder(state.rival_s + (s - state.s)[:, None], track.length[:, None]),
     )
 
 

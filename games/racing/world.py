@@ -54,6 +54,12 @@ class World:
         self.scenery = self.scenery.replaced(rows, build_scenery(fresh, track, look))
         self.state = self.state.replaced(rows, physics.start(fresh, track))
 
+    def displace(self, where: Tensor, draw: int) -> None:
+        """Put the cars of some worlds (bool [B]) where drivers seldom get by themselves: beside the road, at
+        any angle. draw: another number, other places. For training; lap counts go on."""
+        moved = physics.displaced(self.state, self.track, self.seeds, draw)
+        self.state = physics.choose(where.to(self.device), moved, self.state)
+
     def render(self) -> Tensor:
         return self._paint(False)[0]
 
