@@ -78,9 +78,11 @@ class Simulation:
             pinned.settle()
 
     def play_in(self, frames: int = PLAYED_IN_FRAMES) -> None:
-        """Every world played for a while of its own, up to so many frames: clips begin anywhere in a game."""
-        most = self.lifetime.clamp(max=frames + 1)
-        self.advance((torch.rand(self.batch, device=self.device) * most).long(), frames)
+        """Every world played for a while of its own, up to so many frames, before its lifetime: clips begin
+        anywhere in a game."""
+        played = torch.randint(frames, (self.batch,), device=self.device)
+        self.advance(played, frames)
+        self.lifetime = self.lifetime + played
         if self.displaced:
             self._displace(DISPLACED_AT_FIRST)
 
