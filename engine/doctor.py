@@ -14,6 +14,7 @@ from pathlib import Path
 
 from engine import machine
 from engine.fast.int8_ranges import INT8_PARTS, int8_or_why_not
+from engine.models.stored import file_name
 from engine.supervision.placement import sharing, together_or_apart
 from engine.without import VARIABLE, without
 from games import GAMES
@@ -132,9 +133,7 @@ def check_weights(game: str, directory: Path) -> Weights:
         config = (directory / "config.json").read_bytes()
         files = json.loads(config)["files"]
         wrong = [
-            name
-            for part in _PARTS
-            if not _is_intact(directory / (name := f"{part}.safetensors"), files.get(name))
+            name for part in _PARTS if not _is_intact(directory / (name := file_name(part)), files.get(name))
         ]
     except FileNotFoundError:
         return Weights(game, str(directory), "missing", "")

@@ -27,8 +27,8 @@ def weights(tmp_path):
     files = {}
     for part in PARTS:
         data = part.encode() * 100
-        (directory / f"{part}.safetensors").write_bytes(data)
-        files[f"{part}.safetensors"] = hashlib.sha256(data).hexdigest()
+        (directory / f"{part}.safetensors.gz").write_bytes(data)
+        files[f"{part}.safetensors.gz"] = hashlib.sha256(data).hexdigest()
     (directory / "config.json").write_text(json.dumps({"files": files}))
     return directory
 
@@ -39,10 +39,10 @@ def test_intact_weights_are_ok(weights):
 
 
 def test_damage_is_named(weights):
-    (weights / "world.safetensors").write_bytes(b"short")
-    (weights / "encoder.safetensors").unlink()
+    (weights / "world.safetensors.gz").write_bytes(b"short")
+    (weights / "encoder.safetensors.gz").unlink()
     state = check_weights("racing", weights).state
-    assert "world.safetensors" in state and "encoder.safetensors" in state and "decoder" not in state
+    assert "world.safetensors.gz" in state and "encoder.safetensors.gz" in state and "decoder" not in state
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 3}', '{"files": null}', "\xff"])

@@ -177,7 +177,7 @@ def test_the_reader_is_stored_checked_and_loaded(tmp_path: Path, monkeypatch: py
     assert reader.load_reader("racing", tmp_path) is None
     net = reader.new_net("racing").eval()
     reader.store_reader(tmp_path, "racing", net, {"updates": 0})
-    path = tmp_path / "probes.safetensors"
+    path = tmp_path / "probes.safetensors.gz"
     assert path.stat().st_size < 500_000
     again = reader.load_reader("racing", tmp_path)
     assert again and again.facts["updates"] == 0

@@ -306,7 +306,7 @@ def test_weights_from_before_there_were_drafts_load_and_arrive_at_one(tmp_path):
 
 def test_weights_without_an_extrapolator_load_and_fall_back_to_the_sphere_map(tmp_path):
     config = store_tiny(tmp_path)
-    (tmp_path / "extrapolator.safetensors").unlink(missing_ok=True)
+    (tmp_path / "extrapolator.safetensors.gz").unlink(missing_ok=True)
     store(tmp_path, config, {})
     assert not has_part(tmp_path, "extrapolator")
     made = load_backend("racing", weights=str(tmp_path)).extrapolator()
@@ -322,9 +322,9 @@ def test_packing_one_part_keeps_the_shapes_of_the_others(weights):
 def test_a_new_encoder_drops_the_extrapolator_of_the_old_one(tmp_path):
     store_tiny(tmp_path)
     drop_stale(tmp_path, {"world"})
-    assert (tmp_path / "extrapolator.safetensors").exists()
+    assert (tmp_path / "extrapolator.safetensors.gz").exists()
     drop_stale(tmp_path, {"encoder", "decoder"})
-    assert not (tmp_path / "extrapolator.safetensors").exists()
+    assert not (tmp_path / "extrapolator.safetensors.gz").exists()
 
 
 # -- training -----------------------------------------------------------------------------------------

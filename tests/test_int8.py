@@ -53,7 +53,7 @@ def decoder(weights):
 def calibrated(weights, decoder):
     """The weights with the widest ranges beside them."""
     ranges = {name: ends[0] for name, ends in candidates(decoder, latents(3)).items()}
-    store(weights, "decoder", Calibration(sha256(weights / "decoder.safetensors"), ranges))
+    store(weights, "decoder", Calibration(sha256(weights / "decoder.safetensors.gz"), ranges))
     return weights
 
 
@@ -90,7 +90,7 @@ def test_the_search_never_ends_worse_than_where_it_began(weights, decoder):
 
 
 def test_a_calibration_of_other_weights_is_not_used(calibrated):
-    (calibrated / "decoder.safetensors").write_bytes(b"others")
+    (calibrated / "decoder.safetensors.gz").write_bytes(b"others")
     assert calibration(calibrated, "decoder") == "calibrated for other weights"
 
 
@@ -134,7 +134,7 @@ def test_a_world_in_int8_dreams_almost_the_same(weights, monkeypatch):
     assert not any("to_latent" in name for name in found)
     ranges, error = world_search(trial, found)
     assert 0 < error < 0.02 and error <= trial.error({name: ends[0] for name, ends in found.items()})
-    store(weights, "world", Calibration(sha256(weights / "world.safetensors"), dict(ranges)))
+    store(weights, "world", Calibration(sha256(weights / "world.safetensors.gz"), dict(ranges)))
     backend = OpenVinoBackend("racing", weights, 1)
     assert backend.name.endswith("-int8") and backend.decoder_name == "cpu"
     made = backend.world().open(opening(), noise_seed=0)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from engine.models.stored import file_name
 from engine.without import VARIABLE, without
 
 FILE = "int8.json"
@@ -22,7 +23,7 @@ _INSTRUCTIONS = frozenset(("avx512_vnni", "avx_vnni", "amx_int8"))
 
 @dataclass(frozen=True)
 class Calibration:
-    """Of one part. weights: sha256 of its safetensors file; ranges: lowest and highest input, by layer."""
+    """Of one part. weights: sha256 of its file; ranges: lowest and highest input, by layer."""
 
     weights: str
     ranges: dict[str, tuple[float, float]]
@@ -40,7 +41,7 @@ def calibration(directory: Path, part: str) -> Calibration | str:
         told = json.loads((directory / FILE).read_text(encoding="utf-8"))[part]
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in told["ranges"].items()}
         found = Calibration(str(told["weights"]), ranges, dict(told.get("facts", {})))
-        if found.weights != sha256(directory / f"{part}.safetensors"):
+        if found.weights != sha256(directory / file_name(part)):
             return "calibrated for other weights"
     except (FileNotFoundError, KeyError):
         return "not calibrated"

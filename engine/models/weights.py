@@ -1,9 +1,10 @@
-"""Weights on disk: safetensors, int8 with one scale per output channel, checksums in config.json. Nothing is
-unpickled.
+"""Weights on disk: safetensors, int8 with one scale per output channel, gzipped, checksums in config.json.
+Nothing is unpickled.
 
-A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256) and one
-safetensors file per part: encoder, decoder, world, and where it was trained extrapolator. Matrices and
-convolutions are int8 `name` with float16 `name.scale`; everything else is float16."""
+A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256 of the file
+as it lies there) and <part>.safetensors.gz (stored.py) for each part: encoder, decoder, world, and where it
+was trained extrapolator. Matrices and convolutions are int8 `name` with float16 `name.scale`; everything else
+is float16."""
 
 import hashlib
 import json
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from engine.config import ConfigError, GameConfig
 from engine.models.autoencoder import Decoder, Encoder
 from engine.models.extrapolator_net import ExtrapolatorNet
+from engine.models.stored import ENDING, compress, expand, file_name
 from engine.models.world_model import WorldModel
 
 PARTS = ("encoder", "decoder", "world", "extrapolator")
@@ -48,6 +50,8 @@ def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
         files = data.pop("files")
         if not (isinstance(files, dict) and all(isinstance(v, str) for v in files.values())):
             raise ConfigError("'files' must map file names to sha256 sums")
+        if any(not name.endswith(ENDING) for name in files):
+            raise ConfigError(f"its files must be {ENDING}, as `dreamcade train GAME pack` writes them")
         return GameConfig.from_json(data), files
     except FileNotFoundError:
         raise WeightsError(f"no weights in {directory}: {path.name} is missing; {_ADVICE}") from None
@@ -62,13 +66,13 @@ def load_config(directory: Path) -> tuple[GameConfig, dict[str, str]]:
 
 def has_part(directory: Path, part: str) -> bool:
     """The directory's config lists `part`. Raises WeightsError."""
-    return f"{part}.safetensors" in load_config(directory)[1]
+    return file_name(part) in load_config(directory)[1]
 
 
 def load_part(directory: Path, part: str) -> nn.Module:
     """The trained model of one part, in eval mode, float32. Raises WeightsError."""
     config, files = load_config(directory)
-    path = directory / f"{part}.safetensors"
+    path = directory / file_name(part)
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -79,11 +83,26 @@ def load_part(directory: Path, part: str) -> nn.Module:
         )
     model = build(config, part)
     try:
-        model.load_state_dict(from_int8(load(data)))
-    except (SafetensorError, RuntimeError) as error:
+        fill(model, data)
+    except (ValueError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be read as gzipped safetensors ({error}); {_ADVICE}") from None
+    except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise WeightsError(f"{path} does not fit the shapes in config.json ({first}); {_ADVICE}") from None
     return model.eval().requires_grad_(False)
+
+
+def fill(model: nn.Module, data: bytes) -> None:
+    """Load `data`, a stored file, into `model`. Raises ValueError where it cannot be expanded,
+    SafetensorError where that is no safetensors, RuntimeError where its shapes are not the model's."""
+    # float32 and a header would fit: twice what to_int8 can make of these shapes.
+    most = 4 * sum(value.numel() for value in model.state_dict().values()) + 2**20
+    model.load_state_dict(from_int8(load(expand(data, most))))
+
+
+def stored(model: nn.Module) -> bytes:
+    """`model` as a stored file."""
+    return compress(save(to_int8(model.state_dict())))
 
 
 def weights_id(directory: Path) -> str:
@@ -98,11 +117,11 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     """Write the given parts (int8) and config.json; parts not given stay as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        (directory / f"{part}.safetensors").write_bytes(save(to_int8(model.state_dict())))
+        (directory / file_name(part)).write_bytes(stored(model))
     files = {
-        f"{part}.safetensors": hashlib.sha256(path.read_bytes()).hexdigest()
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS
-        if (path := directory / f"{part}.safetensors").exists()
+        if (path := directory / file_name(part)).exists()
     }
     text = json.dumps({**config.to_json(), "files": files}, indent=2)
     (directory / "config.json").write_text(text + "\n", encoding="utf-8")

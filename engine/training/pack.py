@@ -1,5 +1,5 @@
-"""Stage `pack`: trained bf16 weights -> int8 files, checksums and config.json, as assets/weights/<game> holds
-them.
+"""Stage `pack`: trained bf16 weights -> gzipped int8 files, checksums and config.json, as
+assets/weights/<game> holds them.
 
     python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
 
@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine.config import ExtrapolatorConfig, GameConfig, WorldConfig
+from engine.models.stored import file_name
 from engine.models.weights import SHIPPED, build, load_config, store
 from games import GAMES
 
@@ -61,7 +62,7 @@ def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, A
 
 def drop_stale(target: Path, renewed: set[str]) -> None:
     """An extrapolator of another encoder's latents is worse than none: it goes when the encoder changes."""
-    old = target / "extrapolator.safetensors"
+    old = target / file_name("extrapolator")
     if "encoder" in renewed and "extrapolator" not in renewed and old.exists():
         old.unlink()
         print(f"{old}: removed, it belongs to the encoder before; train stage extrapolator anew")

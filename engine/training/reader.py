@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from engine.models.stored import file_name
 from engine.models.telemetry import TelemetryScale
-from engine.models.weights import SHIPPED, WeightsError, from_int8, to_int8
+from engine.models.weights import SHIPPED, WeightsError, fill, stored
 from games import GAMES
 
 PROBES = {
@@ -114,11 +114,11 @@ class Reader:
 
 
 def store_reader(directory: Path, game: str, net: ReaderNet, facts: dict[str, Any]) -> None:
-    """Write probes.safetensors (int8) and probes.json (checksum, training facts). Not part of config.json:
+    """Write probes.safetensors.gz (int8) and probes.json (checksum, training facts). Not part of config.json:
     nothing that plays depends on the reader, so it must not change the weights' id."""
     directory.mkdir(parents=True, exist_ok=True)
-    data = save(to_int8(net.state_dict()))
-    (directory / "probes.safetensors").write_bytes(data)
+    data = stored(net)
+    (directory / file_name("probes")).write_bytes(data)
     about = {"game": game, "sha256": hashlib.sha256(data).hexdigest(), "fields": PROBES[game], **facts}
     (directory / "probes.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
@@ -128,13 +128,13 @@ def load_reader(game: str, directory: Path | None = None) -> Reader | None:
     places = [d for d in (directory, SHIPPED / game) if d and (d / "probes.json").exists()]
     if not places:
         return None
-    path = places[0] / "probes.safetensors"
+    path = places[0] / file_name("probes")
     try:
         facts, data = json.loads((places[0] / "probes.json").read_text(encoding="utf-8")), path.read_bytes()
         if hashlib.sha256(data).hexdigest() != facts.get("sha256"):
             raise WeightsError(f"{path} is truncated or altered: its checksum is not that of probes.json")
         net = new_net(game)
-        net.load_state_dict(from_int8(load(data)))
+        fill(net, data)
     except WeightsError:
         raise
     except (OSError, SafetensorError, RuntimeError, ValueError, AttributeError) as error:
