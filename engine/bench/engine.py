@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.backend import Draft
 from engine.bench.command import dtype_on, figures, parser_for, say
 from engine.bench.presets import label, preset
 from engine.bench.timing import hardware, timed, wait
@@ -77,9 +78,10 @@ def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.
         "copy alone": lambda: lane.pictures_host.copy_(lane.decoder.pictures, non_blocking=True),
     }
     if worlds == 1:
-        extrapolate = filling(preset(game), device)
-        works["extrapolate"] = extrapolate
-        works["filled frame"] = lambda: lane.decoder.decode(extrapolate())
+        fills = filling(preset(game), device)
+        works |= fills
+        works["filled frame"] = lambda: lane.decoder.decode(fills["extrapolate"]())
+        works["drafted frame"] = lambda: lane.decoder.decode(fills["interpolate"]())
     timings = timed({"in turn": in_turn}, device, runs) | timed(works, device, runs)
     wait(device)
     tick_ms = timings["overlapped"].median_ms / _TICKS
@@ -150,16 +152,21 @@ def extrapolator_for(config: GameConfig, device: str) -> LearnedExtrapolator:
     assert isinstance(net, ExtrapolatorNet)
     if device == "cuda":
         return GraphedExtrapolator(net, shape_of(config), config.world.buttons)
-    return LearnedExtrapolator(TorchNet(net, dtype_on(device)))
+    return LearnedExtrapolator(TorchNet(net, dtype_on(device)), takes_drafts=net.takes_drafts)
 
 
-def filling(config: GameConfig, device: str) -> Callable[[], np.ndarray]:
-    """An extrapolation as the decoder rank calls it: latents on the host to a latent on the host."""
+def filling(config: GameConfig, device: str) -> dict[str, Callable[[], np.ndarray]]:
+    """An extrapolation, and an interpolation to a draft, as the decoder rank calls them: latents on the host
+    to a latent on the host."""
     extrapolator = extrapolator_for(config, device)
-    latents = np.random.default_rng(0).standard_normal((2, *shape_of(config)), np.float32)
+    latents = np.random.default_rng(0).standard_normal((3, *shape_of(config)), np.float32)
     latents /= np.sqrt(np.square(latents).mean(1, keepdims=True))
+    known, draft = latents[:2], Draft(latents[2], 8.0)
     times, buttons = np.array([0, 4], np.float32), np.ones(config.world.buttons, np.float32)
-    return lambda: extrapolator.extrapolate(latents, times, buttons, 6.0)
+    return {
+        "extrapolate": lambda: extrapolator.extrapolate(known, times, buttons, 6.0),
+        "interpolate": lambda: extrapolator.interpolate(known, times, buttons, 6.0, draft),
+    }
 
 
 def shape_of(config: GameConfig) -> tuple[int, int, int]:

@@ -145,6 +145,7 @@ class GraphDecoder:
         self._paint = paint or make_paint(decoder, dtype, band)
         self.replay = Replay(self.advance, capture)
         self._host = torch.empty(self.pictures.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._staging = Staging(self.latents[0])
 
     @torch.inference_mode()
     def advance(self) -> None:
@@ -153,7 +154,7 @@ class GraphDecoder:
 
     def decode(self, latent: np.ndarray) -> np.ndarray:
         """See engine.backend.FrameDecoder; for a batch of one."""
-        self.latents[0].copy_(torch.from_numpy(latent))
+        self._staging.send(latent)
         self.replay()
         self._host.copy_(self.pictures, non_blocking=True)
         if self.pictures.is_cuda:
