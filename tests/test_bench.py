@@ -3,11 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from engine.bench import (
+    curve,
     decoder,
     engine,
     everything,
@@ -19,11 +21,12 @@ from engine.bench import (
     split,
     world,
 )
-from engine.bench.presets import NAMES, preset
+from engine.bench.presets import NAMES, UNTRAINED, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.roofline import Ceilings
 from engine.bench.slow import build_slow
 from engine.fast.bands import Rows, band_macs
+from engine.fast.cuda_graph import plain_body
 from engine.fast.device_link import DeviceReceiver, DeviceSender
 from engine.layout import make_plan
 from engine.models.autoencoder import Decoder
@@ -35,12 +38,47 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("bench", [decoder, world, engine], ids=lambda module: module.__name__)
 def test_bench_ends_with_one_json_line(bench, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "_TICKS", 2)
+    monkeypatch.setattr(engine, "TICKS", 2)
     monkeypatch.setattr(sys, "argv", ["bench", "--game", "small", "--runs", "1"])
     bench.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["bench"] == bench.__name__.rpartition(".")[2]
     assert "untrained" in result["game"] and all(w["median_ms"] > 0 for w in result["ways"].values())
+
+
+def test_many_worlds_make_a_curve_with_each_decoder(monkeypatch, capsys):
+    monkeypatch.setattr(curve, "TICKS", 2)
+    sizes = ["--worlds", "1,3", "--decoders", "small,small-deep"]
+    deep = preset("small").autoencoder
+    deeper = replace(preset("small"), autoencoder=replace(deep, decoder_blocks=(1, 1, 2)))
+    monkeypatch.setitem(UNTRAINED, "small-deep", deeper)
+    monkeypatch.setattr(sys, "argv", ["engine", "--game", "small", "--runs", "1", *sizes])
+    engine.main()
+    said = capsys.readouterr().out.splitlines()
+    result = json.loads(said[-1])
+    assert [one["worlds"] for one in result["curve"]] == [1, 3] and not result["skipped"]
+    assert len(result["decoders"]) == 2 and len(said) == 7
+    for one in result["curve"]:
+        assert one["step"] == "plain" and one["steps_ms"] == {"plain": one["step_ms"]} and not one["failed"]
+        for own in one["decoders"].values():
+            assert own["true_frames_per_s"] == pytest.approx(one["worlds"] / own["tick_ms"] * 1e3, rel=0.01)
+            assert own["real_time"] is (own["real_time_worlds"] >= one["worlds"])
+            assert own["floor"] in ("step", "decode", "copy") and own["latency_ms"] > 0
+    monkeypatch.setattr(sys, "argv", ["engine", "--game", "small", *sizes, "--seconds", "-1", "--json"])
+    engine.main()
+    assert len(json.loads(capsys.readouterr().out)["skipped"]) == 2
+
+
+def test_a_step_that_cannot_be_had_is_named_and_another_taken(monkeypatch):
+    def broken(world):
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(curve, "steps", lambda device: {"broken": broken, "plain": plain_body})
+    failed: dict[str, str] = {}
+    wanted = curve.Curve("small", ("small",), (2,), "cpu", 1)
+    name, world, took = curve.quickest(preset("small"), wanted, 2, failed)
+    assert name == "plain" and list(took) == ["plain"] and world.slots == 2
+    assert failed == {"broken": "RuntimeError: no such kernel"}
 
 
 def test_profile_of_this_machine_can_be_planned_from(monkeypatch, tmp_path, capsys):
@@ -225,7 +263,7 @@ def test_a_benchmark_that_fails_or_hangs_takes_no_other_along(monkeypatch, tmp_p
 
 def test_benchmarks_of_a_bare_gpu_machine_need_no_sockets():
     """Such a machine has torch and triton, little else."""
-    modules = "world, decoder, engine, profile, split, scaling, hbm, slow, everything"
+    modules = "world, decoder, engine, curve, profile, split, scaling, hbm, slow, everything"
     code = (
         "import sys; sys.modules |= dict.fromkeys(('zmq', 'msgspec', 'pygame', 'openvino', 'av'))\n"
         f"from engine.bench import {modules}\n"

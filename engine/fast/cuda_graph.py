@@ -105,12 +105,14 @@ class GraphWorld(StaticWorld):
 
 
 def make_body(world: StaticWorld) -> Body:
-    """Our own kernels where they can be had, all tokens are here and launches cost, PyTorch's elsewhere."""
+    """Our own kernels where they can be had, all tokens are here and launches cost (with large products where
+    worlds are many), PyTorch's elsewhere."""
     if world.split.ranks > 1 or world.config.width > _MOST_WIDTH or not has_kernels(world.device):
         return plain_body
     from engine.fast.fused_world import FusedStep
+    from engine.fast.many_step import ManyStep, takes
 
-    return FusedStep
+    return ManyStep if takes(world) else FusedStep
 
 
 def plain_body(world: StaticWorld) -> Callable[[], None]:
