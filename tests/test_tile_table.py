@@ -91,6 +91,18 @@ def test_layers_that_no_box_fits_have_no_tile():
     assert not Layer(10, 15, 32, 20, 3).fits(2) and Layer(10, 15, 32, 20, 3, shuffle=2).fits(2)
 
 
+def test_large_batches_take_the_nearest_ones_tile_and_small_ones_their_own():
+    layer, other = Layer(10, 15, 16, 16, 3), Layer(10, 15, 16, 16, 3, residual=True)
+    many = replace(TILE, warps=8)
+    table = TileTable(
+        {TileTable.key(layer, size): tile for size, tile in ((1, TILE), (64, TILE), (256, many))}
+    )
+    found = {size: table.of(layer, size, 4) for size in (1, 2, 32, 64, 100, 200, 512)}
+    assert found == {1: TILE, 2: None, 32: TILE, 64: TILE, 100: TILE, 200: many, 512: many}
+    assert table.of(other, 64, 4) is None
+    assert TileTable({TileTable.key(layer, 1): TILE}).of(layer, 64, 4) is None
+
+
 def test_a_table_is_found_where_it_is_named_and_says_when_it_is_none(monkeypatch, tmp_path):
     path = tmp_path / "some" / "tiles.json"
     table = TileTable({TileTable.key(Layer(10, 15, 16, 16, 3), 64): replace(TILE, narrow=True)})

@@ -145,7 +145,17 @@ def built(
 ) -> tuple[Pipeline, np.ndarray]:
     """A pipeline of two lanes, and controls for its steps. body: what makes the step, what play uses unless
     given; fused: decoders by our own kernels where they can be had."""
-    config = preset(game)
+    return built_of(preset(game), device, worlds, body, fused, tuned)
+
+
+def built_of(
+    config: GameConfig,
+    device: str,
+    worlds: int,
+    body: Body | None = None,
+    fused: bool = True,
+    tuned: bool = False,
+) -> tuple[Pipeline, np.ndarray]:
     world = world_for(config, device, worlds, body)
     pipeline = Pipeline(world, lanes_for(config, device, worlds, fused, tuned))
     return pipeline, np.ones(world.controls.shape, np.float32)

@@ -7,6 +7,7 @@ writes it; DREAMCADE_TILES=FILE has it used, and assets/tiles/<GPU>.json is used
 layer that stands in no table, or is quicker so, runs by the kernel of engine/fast/fused_decoder.py."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from engine.fast.tiled_convolution import Tile
 
 SHIPPED = Path(__file__).parents[2] / "assets" / "tiles"
 VARIABLE = "DREAMCADE_TILES"
+LARGE = 32
+"""Pictures at once: from here on what is best for one batch is taken for others too."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,16 @@ class TileTable:
         return f"{batch} of {layer}"
 
     def of(self, layer: Layer, batch: int, itemsize: int) -> Tile | None:
-        tile = self.tiles.get(self.key(layer, batch))
-        return tile if tile is not None and layer.fits(itemsize) else None
+        """Measured at this batch, or at the nearest where both are large."""
+        if not layer.fits(itemsize):
+            return None
+        exact = self.tiles.get(self.key(layer, batch))
+        if exact is not None or batch < LARGE:
+            return exact
+        of_layer = f" of {layer}"
+        known = {int(k.removesuffix(of_layer)): v for k, v in self.tiles.items() if k.endswith(of_layer)}
+        large = [size for size in known if size >= LARGE]
+        return known[min(large, key=lambda size: abs(math.log(size / batch)))] if large else None
 
     @classmethod
     def read(cls, path: Path) -> "TileTable":
