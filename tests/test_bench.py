@@ -25,6 +25,7 @@ from engine.bench import (
     split,
     world,
 )
+from engine.bench.points import Points
 from engine.bench.presets import NAMES, UNTRAINED, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.roofline import Ceilings
@@ -53,7 +54,7 @@ def test_bench_ends_with_one_json_line(bench, monkeypatch, capsys):
 
 def test_many_worlds_make_a_curve_with_each_decoder(monkeypatch, capsys):
     monkeypatch.setattr(curve, "TICKS", 2)
-    sizes = ["--worlds", "1,3", "--decoders", "small,small-deep"]
+    sizes = ["--worlds", "3,1", "--decoders", "small,small-deep"]
     deep = preset("small").autoencoder
     deeper = replace(preset("small"), autoencoder=replace(deep, decoder_blocks=(1, 1, 2)))
     monkeypatch.setitem(UNTRAINED, "small-deep", deeper)
@@ -72,6 +73,18 @@ def test_many_worlds_make_a_curve_with_each_decoder(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["engine", "--game", "small", *sizes, "--seconds", "-1", "--json"])
     engine.main()
     assert len(json.loads(capsys.readouterr().out)["skipped"]) == 2
+
+
+def test_a_series_ends_where_memory_does():
+    def work(size: int) -> dict[str, int]:
+        if size >= 8:
+            raise torch.OutOfMemoryError
+        return {"double": 2 * size}
+
+    series = Points(time.monotonic() + 60)
+    made = series.of("size", (1, 8, 4, 16), work)
+    assert made == [{"size": 1, "double": 2}, {"size": 4, "double": 8}]
+    assert series.skipped == ["size 8: out of memory", "size 16: out of memory"]
 
 
 def test_a_step_that_cannot_be_had_is_named_and_another_taken(monkeypatch):

@@ -76,16 +76,18 @@ def jobs(out: Path, profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     counted = "eager,fused" + (",tiled" if has_tiles(out) else "")
     yield Job("decoder", "hbm", f"--game {wide} --batch {batch} --ways {counted}", 90)
     both = ",".join(dict.fromkeys((racing, wide)))
-    curve = f"--game {racing} --worlds {many} --decoders {both} --seconds 110 {few}"
-    yield Job("many", "engine", curve, 150)
+    first = "1,2" if small else "128,1,16,64,256,32,8,4,2"  # in the order of what is wanted most
+    curve = f"--game {racing} --worlds {first} --decoders {both} --seconds 130 {few}"
+    yield Job("many", "engine", curve, 180)
     for game in (racing, wide, platformer):
         yield Job("one", "engine", f"--game {game} --unfused {few}")
     yield Job("one", "world", f"--game {racing} {few}")
     yield Job("one", "world", f"--game {racing} --worlds 16 {few}")
     yield Job("many", "scaling", f"--game {racing} --worlds {many} --seconds 40 {few}")
     yield Job("many", "scaling", f"--game {wide} --worlds {many} --seconds 40 --context 16 {few}", 75)
-    yield from _profiles(profiles, (racing, platformer, wide), big, ranks, few)
-    yield from _on_two(profiles, (racing, wide), small, few)
+    yield from _two_alone(small, few)
+    yield from _profiles(profiles, (racing, wide, platformer), big, ranks, few)
+    yield from _two_predicted(profiles, (racing, wide), few)
     if not small:
         for game in (racing, platformer):
             yield Job("paced", "roundtrip", f"--game {game} --seconds 8")
@@ -110,18 +112,23 @@ def _profiles(folder: Path, games: tuple[str, ...], big: str, ranks: str, few: s
         yield Job("profile", "profile", arguments, 120, gpus)
 
 
-def _on_two(folder: Path, games: tuple[str, ...], small: bool, few: str) -> Iterator[Job]:
+def _two_alone(small: bool, few: str) -> Iterator[Job]:
+    """What needs no profile."""
     if small:
         yield Job("two", "split", f"--game small --worlds 2 --balance {few}", 90, 2)
         yield Job("two", "sequence", f"--game small --widths 32 --worlds 1,4 {few}", 90, 2)
-    else:
-        yield Job("two", "split", "--game balanced --worlds 16 --balance", 150, 2)
-        sizes = "--widths 512,1024,2048,3072 --worlds 1,2,4,8"
-        yield Job("two", "sequence", f"--game wide-world {sizes}", 150, 2)
+        return
+    for worlds in (16, 48):
+        yield Job("two", "split", f"--game balanced --worlds {worlds} --balance", 120, 2)
+    sizes = "--widths 512,1024,2048,3072 --worlds 1,2,4,8"
+    yield Job("two", "sequence", f"--game wide-world {sizes}", 150, 2)
+
+
+def _two_predicted(folder: Path, games: tuple[str, ...], few: str) -> Iterator[Job]:
     for game in dict.fromkeys(games):
         path = profile_path(folder, game)
         predicted = f"--profile {path}" if path.exists() else ""  # of a profile job before, or of another day
-        for worlds in (1, 8):
+        for worlds in (8, 1):
             yield Job("two", "split", f"--game {game} --worlds {worlds} {predicted} {few}", 90, 2)
 
 

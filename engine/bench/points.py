@@ -1,6 +1,7 @@
 """A benchmark's series of points, each at one size, within a time and a memory."""
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,22 +10,25 @@ import torch
 
 
 class Points:
-    """Measures until the time is up; a point that does not fit into memory ends its own series."""
+    """Measures until the time is up; where a point does not fit into memory, larger ones of its series do
+    not."""
 
     def __init__(self, until_s: float) -> None:
         self._until_s = until_s
         self.skipped: list[str] = []
 
     def of(self, name: str, values: tuple[int, ...], work: Callable[[int], dict[str, Any]]) -> list[Any]:
-        points, full = [], False
+        points: list[Any] = []
+        full = math.inf
         for value in values:
-            why = "out of memory" if full else "out of time" if time.monotonic() > self._until_s else ""
+            late = time.monotonic() > self._until_s
+            why = "out of memory" if value >= full else "out of time" if late else ""
             if not why:
                 try:
                     points.append({name: value} | work(value))
                     continue
                 except torch.OutOfMemoryError:
-                    full, why = True, "out of memory"
+                    full, why = value, "out of memory"
                 finally:
                     give_back()
             self.skipped.append(f"{name} {value}: {why}")
