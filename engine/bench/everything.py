@@ -70,7 +70,7 @@ def jobs(out: Path, profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     if not small:
         for game, size in ((wide, batch), (racing, 2 * batch)):
             yield Job("decoder", "tiles", f"--game {game} --batch {size} --keep {out / TILES}", 120)
-    yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}")
+    yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}", 90)
     yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
     yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")
     counted = "eager,fused" + (",tiled" if has_tiles(out) else "")
@@ -119,7 +119,7 @@ def _two_alone(small: bool, few: str) -> Iterator[Job]:
         yield Job("two", "sequence", f"--game small --widths 32 --worlds 1,4 {few}", 90, 2)
         return
     for worlds in (16, 48):
-        yield Job("two", "split", f"--game balanced --worlds {worlds} --balance", 120, 2)
+        yield Job("two", "split", f"--game balanced --worlds {worlds} --balance", 170, 2)
     sizes = "--widths 512,1024,2048,3072 --worlds 1,2,4,8"
     yield Job("two", "sequence", f"--game wide-world {sizes}", 150, 2)
 
@@ -155,6 +155,7 @@ def main() -> int:
     if unknown := set(wanted) - set(GROUPS):
         parser.error(f"unknown groups {', '.join(sorted(unknown))}: choose from {', '.join(GROUPS)}")
     log = Log(options.out)
+    no_cores()
     ranks = "1" if options.device == "cuda" and len(machine.gpus()) < 2 else "1,2"
     for job in jobs(options.out, profiles, options.small, ranks):
         if job.group in wanted:
@@ -200,6 +201,14 @@ def run(job: Job, device: str, until_s: float, log: "Log") -> None:
         output.seek(0)
         said = output.read()
     log.ended(job, process.returncode, said, time.monotonic() - begun_s)
+
+
+def no_cores() -> None:
+    """Nobody wants a file of what an aborted benchmark held."""
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def has_tiles(out: Path) -> bool:
