@@ -76,7 +76,7 @@ def jobs(out: Path, profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     counted = "eager,fused" + (",tiled" if has_tiles(out) else "")
     yield Job("decoder", "hbm", f"--game {wide} --batch {batch} --ways {counted}", 90)
     both = ",".join(dict.fromkeys((racing, wide)))
-    first = "1,2" if small else "128,1,16,64,256,32,8,4,2"  # in the order of what is wanted most
+    first = "1,2" if small else "128,1,40,16,64,256,32,8,4,2"  # in the order of what is wanted most
     curve = f"--game {racing} --worlds {first} --decoders {both} --seconds 130 {few}"
     yield Job("many", "engine", curve, 180)
     for game in (racing, wide, platformer):
