@@ -3,27 +3,36 @@
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from engine.bench import (
+    curve,
     decoder,
     engine,
     everything,
     hbm,
     players,
     profile,
+    ranks,
     roundtrip,
     scaling,
+    sequence,
     split,
     world,
 )
-from engine.bench.presets import NAMES, preset
+from engine.bench.points import Points
+from engine.bench.presets import NAMES, UNTRAINED, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.roofline import Ceilings
 from engine.bench.slow import build_slow
+from engine.bench.timing import Timing
 from engine.fast.bands import Rows, band_macs
+from engine.fast.cuda_graph import plain_body
 from engine.fast.device_link import DeviceReceiver, DeviceSender
 from engine.layout import make_plan
 from engine.models.autoencoder import Decoder
@@ -35,12 +44,59 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.mark.parametrize("bench", [decoder, world, engine], ids=lambda module: module.__name__)
 def test_bench_ends_with_one_json_line(bench, monkeypatch, capsys):
-    monkeypatch.setattr(engine, "_TICKS", 2)
+    monkeypatch.setattr(engine, "TICKS", 2)
     monkeypatch.setattr(sys, "argv", ["bench", "--game", "small", "--runs", "1"])
     bench.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["bench"] == bench.__name__.rpartition(".")[2]
     assert "untrained" in result["game"] and all(w["median_ms"] > 0 for w in result["ways"].values())
+
+
+def test_many_worlds_make_a_curve_with_each_decoder(monkeypatch, capsys):
+    monkeypatch.setattr(curve, "TICKS", 2)
+    sizes = ["--worlds", "3,1", "--decoders", "small,small-deep"]
+    deep = preset("small").autoencoder
+    deeper = replace(preset("small"), autoencoder=replace(deep, decoder_blocks=(1, 1, 2)))
+    monkeypatch.setitem(UNTRAINED, "small-deep", deeper)
+    monkeypatch.setattr(sys, "argv", ["engine", "--game", "small", "--runs", "1", *sizes])
+    engine.main()
+    said = capsys.readouterr().out.splitlines()
+    result = json.loads(said[-1])
+    assert [one["worlds"] for one in result["curve"]] == [1, 3] and not result["skipped"]
+    assert len(result["decoders"]) == 2 and len(said) == 7
+    for one in result["curve"]:
+        assert one["step"] == "plain" and one["steps_ms"] == {"plain": one["step_ms"]} and not one["failed"]
+        for own in one["decoders"].values():
+            assert own["true_frames_per_s"] == pytest.approx(one["worlds"] / own["tick_ms"] * 1e3, rel=0.01)
+            assert own["real_time"] is (own["real_time_worlds"] >= one["worlds"])
+            assert own["floor"] in ("step", "decode", "copy") and own["latency_ms"] > 0
+    monkeypatch.setattr(sys, "argv", ["engine", "--game", "small", *sizes, "--seconds", "-1", "--json"])
+    engine.main()
+    assert len(json.loads(capsys.readouterr().out)["skipped"]) == 2
+
+
+def test_a_series_ends_where_memory_does():
+    def work(size: int) -> dict[str, int]:
+        if size >= 8:
+            raise torch.OutOfMemoryError
+        return {"double": 2 * size}
+
+    series = Points(time.monotonic() + 60)
+    made = series.of("size", (1, 8, 4, 16), work)
+    assert made == [{"size": 1, "double": 2}, {"size": 4, "double": 8}]
+    assert series.skipped == ["size 8: out of memory", "size 16: out of memory"]
+
+
+def test_a_step_that_cannot_be_had_is_named_and_another_taken(monkeypatch):
+    def broken(world):
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(curve, "steps", lambda device: {"broken": broken, "plain": plain_body})
+    failed: dict[str, str] = {}
+    wanted = curve.Curve("small", ("small",), (2,), "cpu", 1)
+    name, world, took = curve.quickest(preset("small"), wanted, 2, failed)
+    assert name == "plain" and list(took) == ["plain"] and world.slots == 2
+    assert failed == {"broken": "RuntimeError: no such kernel"}
 
 
 def test_profile_of_this_machine_can_be_planned_from(monkeypatch, tmp_path, capsys):
@@ -139,6 +195,55 @@ def test_scaling_explains_each_point_and_names_what_it_left_out(monkeypatch, tmp
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_step_is_timed_by_width_and_by_worlds_on_each_number_of_ranks(monkeypatch, capsys):
+    sizes = ["--widths", "32,64", "--worlds", "1,2", "--ranks", "1,2", "--runs", "1"]
+    monkeypatch.setattr(sys, "argv", ["sequence", "--game", "small", *sizes])
+    sequence.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert [(one["width"], one["worlds"]) for one in result["points"]] == [(32, 1), (64, 1), (64, 2)]
+    for one in result["points"]:
+        assert set(one["step_ms"]) == {"1", "2"}
+        assert one["gain"] == pytest.approx(one["step_ms"]["1"] / one["step_ms"]["2"], abs=0.01)
+
+
+def test_a_balanced_decoder_takes_as_long_as_a_step(monkeypatch):
+    def took(works, device, runs):
+        ms = {"step": 9.0, "few": 2.0, "many": 4.0}
+        return {name: Timing(ms[name], ms[name], runs) for name in works}
+
+    monkeypatch.setattr(split, "timed", took)
+    config = preset("small")
+    assert split.balancing_blocks(0, config, "cpu", 1) == 1 + 14
+    assert split.with_blocks(config, 15).autoencoder.decoder_blocks == (1, 1, 15)
+
+
+def fail_on_rank(rank: int) -> None:
+    if rank:
+        raise ValueError("no luck")
+
+
+def sleep_on_rank(rank: int) -> None:
+    time.sleep(60 * rank)
+
+
+def test_ranks_that_fail_or_hang_are_named():
+    with pytest.raises(RuntimeError, match=r"rank .*1.* of 2 failed: its error is above"):
+        run_ranks(2, fail_on_rank)
+    with pytest.raises(RuntimeError, match=r"rank .*1 of 2 was not ready within 4 s"):
+        run_ranks(2, sleep_on_rank, timeout_s=4)
+
+
+def never_end_on_rank(rank: int) -> int:
+    """As where a communicator hangs as it closes."""
+    dist.barrier = lambda: time.sleep(60)  # type: ignore[assignment, misc]
+    return 7
+
+
+def test_ranks_that_are_done_and_do_not_end_are_not_waited_for(monkeypatch):
+    monkeypatch.setattr(ranks, "_LEAVE_S", 0.1)
+    assert run_ranks(2, never_end_on_rank) == 7
+
+
 def test_ceilings_name_what_binds():
     ceilings = Ceilings(copy_gb_s=1000.0, matmul_tflop_s=100.0, launch_us=3.0)
     assert ceilings.judge(1.0, flop=80e9, moved=1e6)["bound"] == "compute"
@@ -202,15 +307,16 @@ def test_everything_runs_small_and_names_what_it_leaves_out(monkeypatch, tmp_pat
     said = (tmp_path / "everything.log").read_text()
     assert "hbm" in said and "left out: needs a GPU" in said
     results = [one["result"] for one in json.loads((tmp_path / "two.json").read_text())]
-    assert [one["bench"] for one in results] == ["split", "split"]
-    assert "predicted_frames_per_s" in results[0]["two"]
+    assert [one["bench"] for one in results] == ["split", "sequence", "split", "split"]
+    assert results[0]["balanced"] and results[0]["gain"] > 0 and "0 failed, 1 left out" in said
+    assert "predicted_frames_per_s" in results[2]["two"]
     assert read_profile(tmp_path / "profiles" / "small.json").measured
 
 
 def test_a_benchmark_that_fails_or_hangs_takes_no_other_along(monkeypatch, tmp_path, capsys):
     some = [
         everything.Job("one", "nothing", "", 20),
-        everything.Job("two", "decoder", "--game small", 0.01),
+        everything.Job("two", "decoder", "--game small --runs 1000000", 6),
         everything.Job("many", "decoder", "--game small --runs 1", 60),
     ]
     monkeypatch.setattr(everything, "jobs", lambda *_: iter(some))
@@ -218,6 +324,8 @@ def test_a_benchmark_that_fails_or_hangs_takes_no_other_along(monkeypatch, tmp_p
     assert everything.main() == 1
     said = (tmp_path / "everything.log").read_text()
     assert "No module named engine.bench.nothing" in said and "its time was up" in said
+    assert "Current thread" in said, "where it stood"
+    assert "2 failed, 0 left out" in said and "failed: decoder --game small --runs 1000000" in said
     assert ".. many: decoder" in capsys.readouterr().out
     assert json.loads((tmp_path / "many.json").read_text())[0]["result"]["bench"] == "decoder"
     assert not (tmp_path / "one.json").exists() and not (tmp_path / "two.json").exists()
@@ -225,7 +333,7 @@ def test_a_benchmark_that_fails_or_hangs_takes_no_other_along(monkeypatch, tmp_p
 
 def test_benchmarks_of_a_bare_gpu_machine_need_no_sockets():
     """Such a machine has torch and triton, little else."""
-    modules = "world, decoder, engine, profile, split, scaling, hbm, slow, everything"
+    modules = "world, decoder, engine, curve, profile, split, sequence, scaling, hbm, slow, everything"
     code = (
         "import sys; sys.modules |= dict.fromkeys(('zmq', 'msgspec', 'pygame', 'openvino', 'av'))\n"
         f"from engine.bench import {modules}\n"

@@ -18,9 +18,10 @@ if not ON_GPU:
 pytest.importorskip("triton")
 
 from engine.config import WorldConfig  # noqa: E402
-from engine.fast.cuda_graph import GraphWorld, plain_body  # noqa: E402
+from engine.fast import cuda_graph  # noqa: E402
+from engine.fast.cuda_graph import GraphWorld, make_body, plain_body  # noqa: E402
 from engine.fast.fused_world import FusedStep  # noqa: E402
-from engine.fast.many_step import ManyStep  # noqa: E402
+from engine.fast.many_step import LEAST_ROWS, ManyStep, takes  # noqa: E402
 from engine.fast.static_world import Controls, StaticWorld  # noqa: E402
 from engine.models.world_model import WorldModel  # noqa: E402
 from tests.tiny import shaken, tiny_config  # noqa: E402
@@ -73,6 +74,21 @@ def test_fused_step_gives_the_static_one_past_its_rollover(worlds, sizes, body):
         np.testing.assert_allclose(made[1], expected[1], atol=1e-3 if ON_GPU else 3e-5)
     torch.testing.assert_close(fused.ring, plain.ring, atol=1e-3, rtol=1e-3)
     assert torch.equal(fused.number, plain.number) and torch.equal(fused.bias, plain.bias)
+
+
+def test_many_worlds_take_large_products(monkeypatch):
+    monkeypatch.setattr(cuda_graph, "has_kernels", lambda device: True)
+    model = model_of(replace(tiny_config().world, layers=1, time_layers=(0,)))
+    tokens = model.config.tokens
+    few, many = (
+        StaticWorld(model, n, torch.float32) for n in (LEAST_ROWS // tokens, LEAST_ROWS // tokens + 1)
+    )
+    assert not takes(few) and takes(many)
+    assert make_body(few) is FusedStep and make_body(many) is ManyStep
+    crumbs = StaticWorld(model_of(small()), LEAST_ROWS // 4, torch.float32)
+    assert make_body(crumbs) is FusedStep, "a tile would have rows of three worlds"
+    monkeypatch.setattr(cuda_graph, "has_kernels", lambda device: False)
+    assert make_body(many) is plain_body
 
 
 HOPPER = """

@@ -5,7 +5,9 @@
 At batch 1 the intermediates sit in the cache and launches decide; at batches where they leave it, the bytes
 moved do. So beside the times: multiply-adds, and the bytes that each way must move at least: every kernel's
 inputs and outputs once, as eager PyTorch has them and as the fused kernels have them. Ends with one JSON
-line."""
+line.
+
+"fused, tiled": with the tiles of DREAMCADE_TILES or assets/tiles, see engine/fast/tile_table.py."""
 
 import functools
 from collections.abc import Callable
@@ -108,14 +110,23 @@ def ways(
     plain = EagerPaint(decoder, dtype)
     works: dict[str, Callable[[], object]] = {"eager": eager, "channels-last": static(plain, False)}
     if device == "cuda":
-        from engine.fast.fused_decoder import FusedPaint
-
-        fused = FusedPaint(decoder, dtype)
-        works["fused"] = static(fused, False)
+        fused = fused_ways(decoder, dtype)
+        works |= {name: static(paint, False) for name, paint in fused.items()}
     if device == "cuda" and captured:
         works["eager + graph"] = static(plain, True)
-        works["fused + graph"] = static(fused, True)
+        works |= {f"{name} + graph": static(paint, True) for name, paint in fused.items()}
     return works
+
+
+def fused_ways(decoder: Decoder, dtype: torch.dtype) -> dict[str, Paint]:
+    """By the kernels of fused_decoder alone, and with tiles where a table is at hand."""
+    from engine.fast.fused_decoder import FusedPaint
+    from engine.fast.tile_table import NO_TILES, tiles_at_hand
+
+    paints: dict[str, Paint] = {"fused": FusedPaint(decoder, dtype, table=NO_TILES)}
+    if (table := tiles_at_hand(decoder.tail.weight.device)).tiles:
+        paints["fused, tiled"] = FusedPaint(decoder, dtype, table=table)
+    return paints
 
 
 def slow_ways(

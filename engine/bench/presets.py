@@ -27,6 +27,11 @@ UNTRAINED = {
     "heavy-decoder": GameConfig(
         "heavy-decoder", AutoencoderConfig(decoder_widths=(768, 512, 256), decoder_blocks=(4, 4, 4))
     ),
+    "balanced": GameConfig(  # world and decoder both fill a GPU; `bench split --balance` evens them out
+        "balanced",
+        AutoencoderConfig(decoder_widths=(768, 512, 256), decoder_blocks=(2, 2, 3)),
+        WorldConfig(width=1024, layers=16, heads=8, time_layers=(3, 7, 11, 15)),
+    ),
 }
 NAMES = (*GAMES, *UNTRAINED)
 

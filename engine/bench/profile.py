@@ -87,7 +87,8 @@ def measure(wanted: Wanted, ranks: tuple[int, ...], name: str) -> Profile:
 
 def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
     ranks, config = dist.get_world_size(), preset(wanted.preset).world
-    model = WorldModel(config).to(wanted.device).eval().requires_grad_(False)
+    with torch.device(wanted.device):  # a CPU would draw a wide model's numbers for minutes
+        model = WorldModel(config).eval().requires_grad_(False)
     out = []
     for worlds in wanted.worlds:
         split = make_split(config) if ranks > 1 else None

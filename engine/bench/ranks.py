@@ -4,6 +4,7 @@
 thread on the CPU, one GPU on CUDA."""
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import queue
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 _LOOK_S = 0.05
+_LEAVE_S = 10.0
+_TOLD_S = 2.0  # before its time is up, a rank says where it is
 
 
 def run_ranks(
@@ -28,7 +31,7 @@ def run_ranks(
     if sys.platform != "win32":
         context.set_forkserver_preload([job.__module__, "torch.distributed"])
     results = context.Queue()
-    arguments = (ranks, port, device, results, job, *args)
+    arguments = (ranks, port, device, timeout_s, results, job, *args)
     processes = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(ranks)]
     for process in processes:
         process.start()
@@ -41,23 +44,36 @@ def run_ranks(
 
 
 def _first_result(processes: list[Any], results: Any, timeout_s: float) -> Any:
-    until_s, result = time.monotonic() + timeout_s, None
+    """Ranks that are all done and do not end (a communicator may hang as it closes) are not waited for
+    long."""
+    until_s, found = time.monotonic() + timeout_s, dict[int, Any]()
     while any(process.is_alive() for process in processes) or not results.empty():
         with contextlib.suppress(queue.Empty):
-            (result,) = results.get(timeout=_LOOK_S)
-        if any(process.exitcode for process in processes):
-            raise RuntimeError("a rank failed: its error is above")
+            rank, found[rank] = results.get(timeout=_LOOK_S)
+            if len(found) == len(processes):
+                until_s = min(until_s, time.monotonic() + _LEAVE_S)
+        if failed := [f"{i} ({p.exitcode})" for i, p in enumerate(processes) if p.exitcode]:
+            raise RuntimeError(f"rank {', '.join(failed)} of {len(processes)} failed: its error is above")
         if time.monotonic() > until_s:
-            raise RuntimeError(f"ranks were not ready within {timeout_s:.0f} s")
-    return result
+            if len(found) == len(processes):
+                break
+            late = ", ".join(str(i) for i in range(len(processes)) if i not in found)
+            raise RuntimeError(f"rank {late} of {len(processes)} was not ready within {timeout_s:.0f} s")
+    return found.get(0)
 
 
-def _rank(rank: int, ranks: int, port: int, device: str, results: Any, job: Any, *args: Any) -> None:
+def _rank(
+    rank: int, ranks: int, port: int, device: str, timeout_s: float, results: Any, job: Any, *args: Any
+) -> None:
+    import faulthandler
+
     import torch
     import torch.distributed as dist
 
     if sys.platform == "linux":
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    # Where it stands when it hangs, before it is killed.
+    faulthandler.dump_traceback_later(max(0.5, timeout_s - _TOLD_S))
     torch.set_num_threads(1)
     backend = "gloo"
     if device == "cuda":
@@ -65,7 +81,8 @@ def _rank(rank: int, ranks: int, port: int, device: str, results: Any, job: Any,
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
     result = job(rank, *args)
-    if rank == 0:
-        results.put((result,))
+    gc.collect()  # graphs go before the communicator that they hold
+    results.put((rank, result if rank == 0 else None))
     dist.barrier()
     dist.destroy_process_group()
+    faulthandler.cancel_dump_traceback_later()

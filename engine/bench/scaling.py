@@ -24,6 +24,7 @@ import torch
 from engine.bench.command import dtype_name, dtype_on, numbers, parser_for, say
 from engine.bench.decoder import COLUMNS, ROWS, bytes_moved
 from engine.bench.engine import built, world_for
+from engine.bench.points import Points
 from engine.bench.presets import label, preset
 from engine.bench.profile import Wanted, measure_steps
 from engine.bench.ranks import run_ranks
@@ -69,27 +70,6 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         work = partial(measured, options.game, config, device, options.runs, ceilings)
         result[name] = points.of(name, getattr(options, name), work)
     return result | {"skipped": points.skipped}
-
-
-class Points:
-    """Measures until the time is up; a point that does not fit into memory ends its own series."""
-
-    def __init__(self, until_s: float) -> None:
-        self._until_s = until_s
-        self.skipped: list[str] = []
-
-    def of(self, name: str, values: tuple[int, ...], work: Callable[[int], dict[str, Any]]) -> list[Any]:
-        points, full = [], False
-        for value in values:
-            why = "out of memory" if full else "out of time" if time.monotonic() > self._until_s else ""
-            if not why:
-                try:
-                    points.append({name: value} | work(value))
-                    continue
-                except torch.OutOfMemoryError:
-                    full, why = True, "out of memory"
-            self.skipped.append(f"{name} {value}: {why}")
-        return points
 
 
 def at_worlds(

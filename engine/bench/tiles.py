@@ -1,15 +1,15 @@
 """The best tiles of the decoder's convolutions at a batch, on this GPU, in under a minute.
 
-    python -m engine.bench.tiles --game wide-decoder --batch 64 [--out FILE]
+    python -m engine.bench.tiles --game wide-decoder --batch 64 [--out FILE] [--keep FILE]
 
 For every shape of layer: PyTorch's convolution alone (no bias, no SiLU: a bound for it), the kernel without a
-copy engine, and tiles of engine/fast/tiled_convolution.py, which `chosen_tile` there should name. Results are
-compared with the first kernel's. Ends with the decode that the best of each would give, and one JSON line."""
+copy engine, and tiles of engine/fast/tiled_convolution.py. Results are compared with the first kernel's. Ends
+with the decode that the best of each would give, and one JSON line. --keep adds the layers where a tile wins,
+and is right, to that table: see engine/fast/tile_table.py."""
 
 import argparse
 import json
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from engine.bench.presets import NAMES, preset
 from engine.bench.timing import hardware
-from engine.bench.tuning import DEVICE, Case, Launch, table, to_json, tried
+from engine.bench.tuning import DEVICE, Case, Launch, Tried, table, to_json, tried
 from engine.config import AutoencoderConfig
+from engine.fast.tile_table import Layer, TileTable
 from engine.fast.tiled_convolution import Epilogue, Tile, convolve
 from engine.models.autoencoder import Decoder, Up
 from engine.models.layers import ConvBlock
@@ -39,27 +40,8 @@ _SMALL = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A convolution at a batch, and what follows it."""
-
-    rows: int
-    columns: int
-    cin: int
-    cout: int
-    side: int
-    shuffle: int = 1
-    residual: bool = False
-    silu: bool = False
-    bytes: bool = False
-
-    def __str__(self) -> str:
-        after = [name for name in ("residual", "silu", "bytes") if getattr(self, name)]
-        after += [f"shuffle{self.shuffle}"] if self.shuffle > 1 else []
-        return f"{self.cin}>{self.cout} {self.side}x{self.side} {self.rows}x{self.columns} {' '.join(after)}"
-
-    def gflop(self, batch: int) -> float:
-        return 2e-9 * batch * self.rows * self.columns * self.cin * self.cout * self.side**2
+_MEDIUM = (*_SMALL[4:], *_LARGE[:6])
+_OFF = 0.01  # relative: bfloat16 sums in another order are nearer
 
 
 def layers(config: AutoencoderConfig) -> Counter[Layer]:
@@ -87,8 +69,9 @@ def layers(config: AutoencoderConfig) -> Counter[Layer]:
 
 def tiles(layer: Layer, batch: int) -> list[Tile]:
     """Those worth a try."""
-    if batch * layer.rows * layer.columns < 16000:
-        return list(_SMALL)
+    pixels = batch * layer.rows * layer.columns
+    if pixels < 16000:
+        return list(_SMALL if pixels < 4000 else _MEDIUM)
     out = [tile for tile in _LARGE if tile.channels < 2 * layer.cout]
     if layer.cout == 320:
         out += [Tile(128, 256, 64, 64, 8, 3), Tile(64, 256, 64, 64, 4, 3), Tile(128, 256, 64, 64, 8, 2)]
@@ -143,6 +126,7 @@ def main() -> None:
     parser.add_argument("--game", choices=NAMES, default="wide-decoder")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--out", type=Path, help="write every tile's time here")
+    parser.add_argument("--keep", type=Path, help="add what was found to this table")
     options = parser.parse_args()
     counted, batch = layers(preset(options.game).autoencoder), options.batch
     cases = []
@@ -154,10 +138,30 @@ def main() -> None:
     print(table(results, {str(layer): layer.gflop(batch) for layer in counted}))
     if options.out:
         options.out.write_text(to_json(results))
-    print(json.dumps(summary(options.game, batch, counted, results)))
+    found = winners(counted, batch, results)
+    if options.keep:
+        kept = TileTable.read(options.keep).tiles if options.keep.exists() else {}
+        again = {TileTable.key(layer, batch) for layer in counted}
+        stay = {key: tile for key, tile in kept.items() if key not in again}
+        TileTable(stay | found).write(options.keep)
+    said = {key: str(tile) for key, tile in found.items()}
+    print(json.dumps(summary(options.game, batch, counted, results) | {"tiles": said}))
 
 
-def summary(game: str, batch: int, counted: Counter[Layer], results: list[Any]) -> dict[str, Any]:
+def winners(counted: Counter[Layer], batch: int, results: list[Tried]) -> dict[str, Tile]:
+    """Layers that the best tile computes sooner than the other kernel, as a table has them."""
+    out: dict[str, Tile] = {}
+    for layer in counted:
+        own = [one for one in results if one.case.shape == str(layer) and not one.why]
+        plain_ms = next((one.ms for one in own if one.case.tile == "(plain)"), float("inf"))
+        good = [one for one in own if isinstance(one.case.args[-1], Tile) and one.off < _OFF]
+        best = min(good, key=lambda one: one.ms, default=None)
+        if best is not None and best.ms < plain_ms:
+            out[TileTable.key(layer, batch)] = best.case.args[-1]
+    return out
+
+
+def summary(game: str, batch: int, counted: Counter[Layer], results: list[Tried]) -> dict[str, Any]:
     total = {"plain": 0.0, "best": 0.0, "gflop": 0.0}
     for layer, count in counted.items():
         own = [one for one in results if one.case.shape == str(layer) and not one.why]

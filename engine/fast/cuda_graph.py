@@ -105,12 +105,14 @@ class GraphWorld(StaticWorld):
 
 
 def make_body(world: StaticWorld) -> Body:
-    """Our own kernels where they can be had, all tokens are here and launches cost, PyTorch's elsewhere."""
+    """Our own kernels where they can be had, all tokens are here and launches cost (with large products where
+    worlds are many), PyTorch's elsewhere."""
     if world.split.ranks > 1 or world.config.width > _MOST_WIDTH or not has_kernels(world.device):
         return plain_body
     from engine.fast.fused_world import FusedStep
+    from engine.fast.many_step import ManyStep, takes
 
-    return FusedStep
+    return ManyStep if takes(world) else FusedStep
 
 
 def plain_body(world: StaticWorld) -> Callable[[], None]:
@@ -145,6 +147,7 @@ class GraphDecoder:
         self._paint = paint or make_paint(decoder, dtype, band)
         self.replay = Replay(self.advance, capture)
         self._host = torch.empty(self.pictures.shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._staging = Staging(self.latents[0])
 
     @torch.inference_mode()
     def advance(self) -> None:
@@ -153,7 +156,7 @@ class GraphDecoder:
 
     def decode(self, latent: np.ndarray) -> np.ndarray:
         """See engine.backend.FrameDecoder; for a batch of one."""
-        self.latents[0].copy_(torch.from_numpy(latent))
+        self._staging.send(latent)
         self.replay()
         self._host.copy_(self.pictures, non_blocking=True)
         if self.pictures.is_cuda:

@@ -40,7 +40,7 @@ class SphereExtrapolator:
         """Along the great circle."""
         newest = torch.from_numpy(latents[-1])
         toward = log_map(newest, torch.from_numpy(draft.latent))
-        return exp_map(newest, toward * _way(times, time, draft)).numpy()
+        return exp_map(newest, toward * way_to(times, time, draft)).numpy()
 
 
 class LearnedExtrapolator:
@@ -79,7 +79,7 @@ class LearnedExtrapolator:
         before = torch.from_numpy(latents[-2])[None] if len(latents) > 1 else newest
         toward = log_map(newest, torch.from_numpy(draft.latent)[None])
         stride = min(max(draft.time - float(times[-1]), 1.0), MOST_STRIDE)
-        way = _way(times, time, draft)
+        way = way_to(times, time, draft)
         held = torch.from_numpy(np.asarray(buttons, np.float32))[None]
         told = time_features(held, torch.tensor([stride]), torch.tensor([way * stride]))
         heads = self._heads(last_motion(before, newest), newest, told, toward, torch.ones(1, 1))
@@ -91,7 +91,7 @@ class LearnedExtrapolator:
     ) -> np.ndarray:
         """Extrapolated, and what that misses of the draft made up for on the way: for a network that knows no
         drafts this was measured better than the great circle, and than not to look at the draft."""
-        newest, way = torch.from_numpy(latents[-1]), _way(times, time, draft)
+        newest, way = torch.from_numpy(latents[-1]), way_to(times, time, draft)
         here, there = (
             log_map(newest, torch.from_numpy(self.extrapolate(latents, times, buttons, when)))
             for when in (time, draft.time)
@@ -103,7 +103,7 @@ class LearnedExtrapolator:
         return Heads(*map(torch.from_numpy, self.run([x.numpy() for x in inputs])))
 
 
-def _way(times: np.ndarray, time: float, draft: Draft) -> float:
+def way_to(times: np.ndarray, time: float, draft: Draft) -> float:
     """How far `time` is on the way from the newest latent to the draft, 0 to 1."""
     newest = float(times[-1])
     return min(max((time - newest) / (draft.time - newest), 0.0), 1.0)

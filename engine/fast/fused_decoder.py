@@ -3,11 +3,13 @@
 One kernel, an implicit matrix product over channels-last pixels (3x3 or 1x1), with what comes after it done
 on the accumulator: bias, residual, SiLU, the pixel shuffle as the place it is stored at, and for the last
 layer the bytes, so that no full-resolution float picture exists (memory-centric fusion as in SN40L,
-2405.07518). Needs Triton; without it engine/fast/cuda_graph.py paints in plain PyTorch. With
-TRITON_INTERPRET=1 in the environment before the first import it runs on the CPU, slowly: the tests do
-that."""
+2405.07518). Where a table says that they are quicker (large batches), layers run by the tiles of
+engine/fast/tiled_convolution.py, with the same after them. Needs Triton; without it engine/fast/cuda_graph.py
+paints in plain PyTorch. With TRITON_INTERPRET=1 in the environment before the first import it runs on the
+CPU, slowly: the tests do that."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import triton
@@ -15,6 +17,8 @@ import triton.language as tl
 from torch import Tensor, nn
 
 from engine.fast.bands import Rows, needed_rows, reach
+from engine.fast.tile_table import NO_TILES, Layer, TileTable, tiles_at_hand
+from engine.fast.tiled_convolution import Epilogue, convolve
 from engine.models.autoencoder import Decoder, Up
 from engine.models.layers import ConvBlock
 
@@ -88,17 +92,30 @@ class Convolution:
     radius: int
     shuffle: int
     tuned: bool
+    table: TileTable = NO_TILES
 
     @classmethod
     @torch.no_grad()
-    def of(cls, conv: nn.Conv2d, dtype: torch.dtype, shuffle: int = 1, tuned: bool = False) -> "Convolution":
+    def of(
+        cls,
+        conv: nn.Conv2d,
+        dtype: torch.dtype,
+        shuffle: int = 1,
+        tuned: bool = False,
+        table: TileTable = NO_TILES,
+    ) -> "Convolution":
         """shuffle: factor of the pixel shuffle that follows; its output channels move last. tuned: try all
-        tiles at the first call of each shape."""
+        tiles of this file's kernel at the first call of each shape; table: layers that run by tiles."""
         weight, bias = conv.weight, conv.bias
         assert bias is not None and conv.kernel_size[0] in (1, 3)
         order = torch.arange(len(bias), device=bias.device).view(-1, shuffle * shuffle).T.flatten()
         packed = weight[order].permute(2, 3, 1, 0).flatten(0, 1).to(dtype).contiguous()
-        return cls(packed, bias[order].float().contiguous(), conv.kernel_size[0] // 2, shuffle, tuned)
+        return cls(packed, bias[order].float().contiguous(), conv.kernel_size[0] // 2, shuffle, tuned, table)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """The weight as tiles read it, [taps, COUT, CIN]; made at the first call, before any capture."""
+        return self.weight.mT.contiguous()
 
     def __call__(
         self, x: Tensor, residual: Tensor | None = None, silu: bool = False, out: Tensor | None = None
@@ -111,6 +128,17 @@ class Convolution:
         if out is None:
             out = x.new_empty(batch, rows * s, columns * s, cout // s**2)
         assert out.is_contiguous() and (residual is None or residual.is_contiguous())
+        ends = (s, residual is not None, silu, out.dtype == torch.uint8)
+        layer = Layer(rows, columns, cin, cout, 2 * self.radius + 1, *ends)
+        if (tile := self.table.of(layer, batch, x.itemsize)) is not None:
+            convolve(x, self.turned, self.bias, self.radius, Epilogue(residual, silu, s), out, tile)
+            return out
+        self._plain(x, residual, silu, out)
+        return out
+
+    def _plain(self, x: Tensor, residual: Tensor | None, silu: bool, out: Tensor) -> None:
+        batch, rows, columns, cin = x.shape
+        cout, s = self.weight.shape[2], self.shuffle
         pixels = batch * rows * columns
         inputs = (x, self.weight, self.bias, x if residual is None else residual, out, pixels, rows, columns)
         constants = {
@@ -121,11 +149,10 @@ class Convolution:
             _tuned[lambda tile: (triton.cdiv(pixels, tile["BM"]), triton.cdiv(cout, tile["BN"]))](
                 *inputs, **constants
             )
-        else:
-            bm, bn, bk, warps, stages = chosen_tile(pixels, cin, cout)
-            grid = (triton.cdiv(pixels, bm), triton.cdiv(cout, bn))
-            _convolve[grid](*inputs, **constants, BM=bm, BN=bn, BK=bk, num_warps=warps, num_stages=stages)
-        return out
+            return
+        bm, bn, bk, warps, stages = chosen_tile(pixels, cin, cout)
+        grid = (triton.cdiv(pixels, bm), triton.cdiv(cout, bn))
+        _convolve[grid](*inputs, **constants, BM=bm, BN=bn, BK=bk, num_warps=warps, num_stages=stages)
 
 
 def chosen_tile(pixels: int, cin: int, cout: int) -> tuple[int, int, int, int, int]:
@@ -149,11 +176,18 @@ class FusedPaint:
     the tail."""
 
     def __init__(
-        self, decoder: Decoder, dtype: torch.dtype, band: Rows | None = None, tuned: bool = False
+        self,
+        decoder: Decoder,
+        dtype: torch.dtype,
+        band: Rows | None = None,
+        tuned: bool = False,
+        table: TileTable | None = None,
     ) -> None:
+        """table: layers that run by tiles; this machine's unless given."""
         self._dtype = dtype
-        self._layers = [_packed(layer, dtype, tuned) for layer in decoder.body]
-        self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle, tuned)
+        table = tiles_at_hand(decoder.tail.weight.device) if table is None else table
+        self._layers = [_packed(layer, dtype, tuned, table) for layer in decoder.body]
+        self._tail = Convolution.of(decoder.tail, dtype, decoder.last_shuffle, tuned, table)
         self._plan = [] if band is None else band_plan(decoder, band)
 
     def __call__(self, latents: Tensor, pictures: Tensor) -> None:
@@ -197,11 +231,13 @@ def band_plan(decoder: Decoder, band: Rows) -> list[tuple[int, int]]:
     return [*plan, (wanted.begin - given.begin, len(wanted))]
 
 
-def _packed(layer: nn.Module, dtype: torch.dtype, tuned: bool) -> Convolution | _Block:
+def _packed(layer: nn.Module, dtype: torch.dtype, tuned: bool, table: TileTable) -> Convolution | _Block:
+    def packed(conv: nn.Conv2d, shuffle: int = 1) -> Convolution:
+        return Convolution.of(conv, dtype, shuffle, tuned, table)
+
     if isinstance(layer, ConvBlock):
-        first, second = (Convolution.of(conv, dtype, tuned=tuned) for conv in (layer.conv1, layer.conv2))
-        return _Block(first, second)
+        return _Block(packed(layer.conv1), packed(layer.conv2))
     if isinstance(layer, Up):
-        return Convolution.of(layer.conv, dtype, layer.factor, tuned)
+        return packed(layer.conv, layer.factor)
     assert isinstance(layer, nn.Conv2d)
-    return Convolution.of(layer, dtype, tuned=tuned)
+    return packed(layer)

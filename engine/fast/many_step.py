@@ -19,7 +19,9 @@ from engine.fast.tiled_convolution import described
 from engine.fast.world_kernels import EPSILON
 
 LEAST_ROWS = 1024
-"""From so many tokens at once on, large products win."""
+"""From so many tokens at once on, large products should win: reckoned; `bench engine --worlds` tells."""
+_LEAST_TOKENS = 64  # of one world: a tile has rows of two worlds at most
+_HOPPER = (9, 0)  # the first with a copy engine
 _NORMED_ROWS = 4
 
 
@@ -123,6 +125,17 @@ class ManyStep(FusedStep):
             x = self.normed
         tile = chosen_tile(len(weight), weight.shape[1], self.tokens, bool(how.get("RESIDUAL")))
         product(x, weight, out, self.tokens, tile, modulation, bias, **how)
+
+
+def takes(world: StaticWorld) -> bool:
+    """Whether its step has products large enough, and of a shape that boxes can be copied of."""
+    many = world.slots * world.config.tokens >= LEAST_ROWS and world.config.tokens >= _LEAST_TOKENS
+    return many and world.config.width * world.dtype.itemsize % 16 == 0 and _has_copy_engine(world.device)
+
+
+def _has_copy_engine(device: torch.device) -> bool:
+    """Or needs none: the interpreter."""
+    return device.type != "cuda" or torch.cuda.get_device_capability(device) >= _HOPPER
 
 
 def norm_rows(x: Tensor, modulation: Tensor | None, out: Tensor, tokens: int, shift: int) -> None:

@@ -10,10 +10,12 @@ from engine.backend import Opening, Step
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
+from engine.fast.graphed_extrapolator import GraphedExtrapolator
 from engine.fast.own_worlds import OwnWorlds
 from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
+from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
 
@@ -72,8 +74,11 @@ class TorchBackend:
     def extrapolator(self) -> SphereExtrapolator | LearnedExtrapolator:
         if not has_part(self.directory, "extrapolator"):
             return SphereExtrapolator()
-        drafts = self.config.extrapolator.draft_blocks > 0
-        return LearnedExtrapolator(TorchNet(self._part("extrapolator"), self.dtype), takes_drafts=drafts)
+        net = self._part("extrapolator")
+        assert isinstance(net, ExtrapolatorNet)
+        if self.device == "cuda":
+            return GraphedExtrapolator(net, self.latent_shape, self.config.world.buttons)
+        return LearnedExtrapolator(TorchNet(net, self.dtype), takes_drafts=net.takes_drafts)
 
 
 class TorchStep:
