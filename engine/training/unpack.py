@@ -3,8 +3,7 @@
     python -m engine.training.unpack racing --out OUT [--weights assets/weights/racing]
 
 The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, <game>-decoder-wide, all
-float32. A world model
-from before its game's last telemetry fields gets them, counting for nothing yet."""
+float32. A world model from before its game's last telemetry fields gets them, counting for nothing yet."""
 
 import argparse
 from pathlib import Path
