@@ -9,7 +9,9 @@ from client.errors import UserError
 from games import GAMES
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
-_STAGES = ("whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "pack", "quantise")
+_STAGES = (
+    "whole", "autoencoder", "world", "decoder", "extrapolator", "probes", "wide_decoder", "pack", "quantise",
+)  # fmt: skip
 
 
 def add_to(app: typer.Typer) -> None:

@@ -1,7 +1,7 @@
 """The models' shapes, as frozen dataclasses that check themselves; `assets/weights/<game>/config.json` holds
 one."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 
@@ -27,12 +27,24 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         _require(8 <= self.channels <= 256, "channels", "8 to 256")
         _require(len(self.encoder_widths) == len(self.encoder_blocks) == 4, "encoder_widths", "four stages")
-        _require(
-            len(self.decoder_widths) == len(self.decoder_blocks) in (3, 4),
-            "decoder_widths",
-            "three or four stages",
-        )
-        _require(all(w > 0 for w in self.encoder_widths + self.decoder_widths), "decoder_widths", "positive")
+        _require(all(w > 0 for w in self.encoder_widths), "encoder_widths", "positive")
+        _require_stages("decoder_", self.decoder_widths, self.decoder_blocks)
+
+
+@dataclass(frozen=True)
+class WideDecoderConfig:
+    """A second decoder of the same latents, for GPUs: AutoencoderConfig's decoder, wider where it is near the
+    pixels. There a channel costs few parameters and many products, which is what a GPU has to spare."""
+
+    widths: tuple[int, ...] = (224, 160, 128, 64)
+    blocks: tuple[int, ...] = (2, 2, 2, 3)
+
+    def __post_init__(self) -> None:
+        _require_stages("", self.widths, self.blocks)
+
+    def of(self, autoencoder: AutoencoderConfig) -> AutoencoderConfig:
+        """`autoencoder` with this decoder in place of its own."""
+        return replace(autoencoder, decoder_widths=self.widths, decoder_blocks=self.blocks)
 
 
 @dataclass(frozen=True)
@@ -100,13 +112,14 @@ class ExtrapolatorConfig:
 
 @dataclass(frozen=True)
 class GameConfig:
-    """One game's models. `training` holds facts for the reader (commands, minutes, figures), never used in
-    code."""
+    """One game's models. `wide_decoder` None: it has none. `training` holds facts for the reader (commands,
+    minutes, figures), never used in code."""
 
     game: str
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     extrapolator: ExtrapolatorConfig = field(default_factory=ExtrapolatorConfig)
+    wide_decoder: WideDecoderConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,12 +139,20 @@ class GameConfig:
             "world": _build(WorldConfig, given.get("world", {})),
             "extrapolator": _build(ExtrapolatorConfig, given.get("extrapolator", {})),
         }
+        if given.get("wide_decoder") is not None:
+            parts["wide_decoder"] = _build(WideDecoderConfig, given["wide_decoder"])
         return cls(game=str(given.get("game", "")), training=dict(given.get("training", {})), **parts)
 
 
 def _require(fine: bool, name: str, wanted: str) -> None:
     if not fine:
         raise ConfigError(f"config field {name!r} must be: {wanted}")
+
+
+def _require_stages(prefix: str, widths: tuple[int, ...], blocks: tuple[int, ...]) -> None:
+    """Of a decoder; prefix: of its fields' names."""
+    _require(len(widths) == len(blocks) in (3, 4), f"{prefix}widths", "three or four stages")
+    _require(all(w > 0 for w in widths), f"{prefix}widths", "positive")
 
 
 def _known(cls: type, data: Any) -> dict[str, Any]:

@@ -132,9 +132,8 @@ def check_weights(game: str, directory: Path) -> Weights:
     try:
         config = (directory / "config.json").read_bytes()
         files = json.loads(config)["files"]
-        wrong = [
-            name for part in _PARTS if not _is_intact(directory / (name := file_name(part)), files.get(name))
-        ]
+        names = dict.fromkeys([*map(file_name, _PARTS), *files])  # and the optional parts that are listed
+        wrong = [name for name in names if not _is_intact(directory / name, files.get(name))]
     except FileNotFoundError:
         return Weights(game, str(directory), "missing", "")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,10 +1,10 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation,fused in the
-environment."""
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation,fused,wide in the
+environment. wide: a GPU paints with the CPU's decoder."""
 
 import os
 
 VARIABLE = "DREAMCADE_WITHOUT"
-PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused")
+PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused", "wide")
 
 
 def without() -> frozenset[str]:

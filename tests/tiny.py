@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.config import AutoencoderConfig, ExtrapolatorConfig, GameConfig, WorldConfig
+from engine.config import AutoencoderConfig, ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.weights import PARTS, build, store
 from games import GAMES
 
@@ -34,6 +34,7 @@ def tiny_config(game: str = "racing") -> GameConfig:
             noise=4,
         ),
         extrapolator=ExtrapolatorConfig(width=16, blocks=1, draft_blocks=1),
+        wide_decoder=WideDecoderConfig(widths=(16, 24, 16), blocks=(1, 2, 2)),
     )
 
 

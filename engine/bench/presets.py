@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from engine.config import AutoencoderConfig, GameConfig, WorldConfig
+from engine.config import AutoencoderConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.weights import SHIPPED
 from games import GAMES
 
@@ -20,6 +20,9 @@ UNTRAINED = {
         world=WorldConfig(
             width=2048, layers=12, heads=16, time_layers=(2, 5, 8, 11), registers=38, rows=20, columns=30
         ),
+    ),
+    "gpu-decoder": GameConfig(  # of the sizes that stage wide_decoder trains
+        "gpu-decoder", WideDecoderConfig().of(AutoencoderConfig())
     ),
     "wide-decoder": GameConfig(  # what a GPU affords: some four times the shipped one
         "wide-decoder", AutoencoderConfig(decoder_widths=(512, 320, 128), decoder_blocks=(2, 3, 2))

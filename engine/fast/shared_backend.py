@@ -63,6 +63,6 @@ class SharedBackend(TorchBackend):
 
     @cached_property
     def _decoder(self) -> Decoder:
-        model = self._part("decoder")
+        model = self._part(self._decoder_part)
         assert isinstance(model, Decoder)
         return model

@@ -16,14 +16,15 @@ from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
 from engine.models.extrapolator_net import ExtrapolatorNet
-from engine.models.weights import has_part, load_config, load_part, weights_id
+from engine.models.weights import WIDE, has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
+from engine.without import without
 
 
 class TorchBackend:
-    """One game's models on `device`. See engine.backend.Backend."""
+    """One game's models on `device`, on a GPU with the wide decoder where there is one and
+    DREAMCADE_WITHOUT=wide does not switch it off. See engine.backend.Backend."""
 
-    decoder_name = "cpu"
     min_stride = 4  # where the dream is judged
 
     def __init__(self, game: str, directory: Path, device: str, threads: int) -> None:
@@ -33,6 +34,8 @@ class TorchBackend:
         self.name = f"torch-{device}-" + ("bf16" if device == "cuda" else "f32")
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self.latent_shape = (self.config.world.channels, self.config.world.rows, self.config.world.columns)
+        wide = device == "cuda" and "wide" not in without() and has_part(directory, WIDE)
+        self.decoder_name, self._decoder_part = ("wide", WIDE) if wide else ("cpu", "decoder")
         if device == "cpu":
             torch.set_num_threads(threads)
 
@@ -62,7 +65,7 @@ class TorchBackend:
         return WorldSlots(self.game, world)
 
     def decoder(self) -> "TorchDecoder | GraphDecoder":
-        model = self._part("decoder")
+        model = self._part(self._decoder_part)
         assert isinstance(model, Decoder)
         if self.device == "cuda":
             return GraphDecoder(model, self.latent_shape, dtype=self.dtype)

@@ -2,9 +2,9 @@
 Nothing is unpickled.
 
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256 of the file
-as it lies there) and <part>.safetensors.gz (stored.py) for each part: encoder, decoder, world, and where it
-was trained extrapolator. Matrices and convolutions are int8 `name` with float16 `name.scale`; everything else
-is float16."""
+as it lies there) and <part>.safetensors.gz (stored.py) for each part: encoder, decoder, world, and where they
+were trained extrapolator and decoder-wide, a GPU's decoder of the same latents. Matrices and convolutions are
+int8 `name` with float16 `name.scale`; everything else is float16."""
 
 import hashlib
 import json
@@ -22,8 +22,9 @@ from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.stored import ENDING, compress, expand, file_name
 from engine.models.world_model import WorldModel
 
-PARTS = ("encoder", "decoder", "world", "extrapolator")
-OPTIONAL = ("extrapolator",)
+WIDE = "decoder-wide"
+PARTS = ("encoder", "decoder", "world", "extrapolator", WIDE)
+OPTIONAL = ("extrapolator", WIDE)
 """Parts a directory may do without: there is something simpler in their place."""
 SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
 _ADVICE = "reinstall dreamcade, or name a good directory with --weights"
@@ -34,11 +35,15 @@ class WeightsError(ValueError):
 
 
 def build(config: GameConfig, part: str) -> nn.Module:
-    """An untrained model of `config` for one of PARTS."""
+    """An untrained model of `config` for one of PARTS. Raises ConfigError where it has none."""
     if part == "world":
         return WorldModel(config.world)
     if part == "extrapolator":
         return ExtrapolatorNet(config)
+    if part == WIDE:
+        if config.wide_decoder is None:
+            raise ConfigError("it has no 'wide_decoder'")
+        return Decoder(config.wide_decoder.of(config.autoencoder))
     return (Encoder if part == "encoder" else Decoder)(config.autoencoder)
 
 
@@ -81,7 +86,10 @@ def load_part(directory: Path, part: str) -> nn.Module:
         raise WeightsError(
             f"{path} is truncated or altered: its checksum is not the one in config.json; {_ADVICE}"
         )
-    model = build(config, part)
+    try:
+        model = build(config, part)
+    except ConfigError as error:
+        raise WeightsError(f"{path} does not fit its config.json ({error}); {_ADVICE}") from None
     try:
         fill(model, data)
     except (ValueError, SafetensorError) as error:

@@ -76,28 +76,42 @@ def picture_loss(
 class AutoencoderTraining:
     """One run: a pool of fresh pictures, the model, its optimiser; `run` until the time is over."""
 
+    whole_from = WHOLE_FROM
+    first_seed = 0
+
     def __init__(self, args: argparse.Namespace) -> None:
-        self.game, self.out, self.small, self.most_noise = args.game, args.out, args.small, args.noise
+        self.args, self.game, self.out, self.small = args, args.game, args.out, args.small
+        self.most_noise = args.noise
         self.device, self.rank = join_ranks(args.device)
         torch.manual_seed(0)
-        self.config = AutoencoderConfig()
-        model = Autoencoder(self.config).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if args.resume:
-            state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
-            model.load_state_dict(state)
-        self.model = model
+        model = self._model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model, self.config = model, model.config
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
         torch.manual_seed(self.rank)
         worlds, size, self.crops, self.wholes = (8, 16, 4, 1) if self.small else (512, 8192, 96, 24)
         self.refresh_every = 1 if self.small else 32
-        simulation = Simulation(self.game, worlds, self.device, offset=self.rank * 400_000)
+        seed = self.first_seed + self.rank * 400_000
+        simulation = Simulation(self.game, worlds, self.device, offset=seed)
         simulation.play_in(60 if self.small else PLAYED_IN_FRAMES)
         self.pool = FramePool(simulation, size, stride=6)
         for _ in range(2 if self.small else 8):
             self.pool.refresh()
         print(f"{self.game}: a pool of {self.pool.filled} pictures", flush=True)
         self.learn = Captured(self._learn)
-        self.training = Training(model, args.minutes * 60, lr=4e-4, muon_lr=args.muon_lr, warmup=300)
+        seconds = args.minutes * 60
+        self.training = Training(self._learner(), seconds, lr=4e-4, muon_lr=args.muon_lr, warmup=300)
+
+    def _model(self) -> Autoencoder:
+        """What the run begins with."""
+        model = Autoencoder(AutoencoderConfig())
+        if self.args.resume:
+            state = {k: v.float() for path in self.args.resume for k, v in load_file(path).items()}
+            model.load_state_dict(state)
+        return model
+
+    def _learner(self) -> nn.Module:
+        """The part of the model that learns."""
+        return self.model
 
     def run(self) -> None:
         self.training.run(self.step, self.game)
@@ -108,7 +122,7 @@ class AutoencoderTraining:
         """One update on windows, later on whole pictures. Returns the mean squared error."""
         if self.training.updates % self.refresh_every == 0:
             self.pool.refresh()
-        whole = self.training.progress > WHOLE_FROM
+        whole = self.training.progress >= self.whole_from
         pictures, classes = self.pool.sample(self.wholes) if whole else self.pool.sample(self.crops, 240, 240)
         pictures = pictures.contiguous(memory_format=torch.channels_last)
         count, _, height, width = pictures.shape
@@ -132,13 +146,12 @@ class AutoencoderTraining:
         save_file(state, self.out / f"{self.game}-autoencoder.safetensors")
         averaged = Autoencoder(self.config).to(self.device)
         averaged.load_state_dict({name: value.float() for name, value in state.items()})
-        report(self.game, averaged, self.device, self.small)
+        report(self.game, averaged, held_out_pool(self.game, self.device, self.small))
         print(f"{self.game}: autoencoder, {self.training.updates} updates", flush=True)
 
 
-@torch.no_grad()
-def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
-    """PSNR on held-out seeds, overall and inside each mask."""
+def held_out_pool(game: str, device: str, small: bool) -> FramePool:
+    """Pictures of seeds that no training sees."""
     pool = FramePool(
         Simulation(game, 4 if small else 64, device, range(1_000_000, 1_100_000)),
         8 if small else 512,
@@ -146,9 +159,15 @@ def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
     )
     for _ in range(2 if small else 8):
         pool.refresh()
+    return pool
+
+
+@torch.no_grad()
+def report(name: str, model: Autoencoder, pool: FramePool) -> None:
+    """PSNR on the pool's pictures, overall and inside each mask, and sharpness over the truth's."""
     squares: list[float] = []
     sharp: list[Tensor] = []
-    masks: dict[str, list[float]] = {name: [] for name in pool.simulation.spec.masks}
+    masks: dict[str, list[float]] = {mask: [] for mask in pool.simulation.spec.masks}
     for first in range(0, pool.filled, 16):
         pictures = from_bytes(pool.pictures[first : first + 16])
         made = model.decoder(model.encoder(pictures)).clamp(0, 1)
@@ -157,16 +176,16 @@ def report(game: str, model: Autoencoder, device: str, small: bool) -> None:
         sharp.append(
             torch.stack((measures.gradient_energy(made), measures.gradient_energy(pictures))).mean(1)
         )
-        for k, name in enumerate(masks, start=1):
+        for k, mask in enumerate(masks, start=1):
             inside = error[pool.classes[first : first + 16] == k]
-            masks[name].append(inside.mean().item() if inside.numel() else float("nan"))
+            masks[mask].append(inside.mean().item() if inside.numel() else float("nan"))
     psnr = -10 * torch.tensor(squares).log10()
     dream, true = torch.stack(sharp).mean(0).tolist()
     print(
-        f"{game} held-out psnr mean {psnr.mean():.2f} worst {psnr.min():.2f} dB sharpness {dream / true:.3f}"
+        f"{name} held-out psnr mean {psnr.mean():.2f} worst {psnr.min():.2f} dB sharpness {dream / true:.3f}"
     )
-    for name, values in masks.items():
-        print(f"  inside {name}: {-10 * torch.tensor(values).nanmean().log10():.2f} dB", flush=True)
+    for mask, values in masks.items():
+        print(f"  inside {mask}: {-10 * torch.tensor(values).nanmean().log10():.2f} dB", flush=True)
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from engine.config import WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
-from engine.training.autoencoder import EDGE_WEIGHT, picture_loss, report
+from engine.training.autoencoder import EDGE_WEIGHT, held_out_pool, picture_loss, report
 from engine.training.captured import Captured
 from engine.training.data import ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
@@ -150,7 +150,7 @@ class DecoderTraining:
         path = self.out / f"{self.game}-decoder.safetensors"
         save_file({f"decoder.{name}": value for name, value in state.items()}, path)
         self.decoder.load_state_dict({name: value.float() for name, value in state.items()})
-        report(self.game, self.autoencoder, self.device, self.args.small)
+        report(self.game, self.autoencoder, held_out_pool(self.game, self.device, self.args.small))
         print(f"{self.game}: decoder, {self.training.updates} updates", flush=True)
 
 

@@ -4,7 +4,8 @@ assets/weights/<game> holds them.
     python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
 
 Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1,
-<game>-extrapolator. What is not there is taken from the target, so that one stage can be renewed alone."""
+<game>-extrapolator, <game>-decoder-wide. What is not there is taken from the target, so that one stage can be
+renewed alone."""
 
 import argparse
 import json
@@ -15,9 +16,9 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.config import ExtrapolatorConfig, GameConfig, WorldConfig
+from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.stored import file_name
-from engine.models.weights import SHIPPED, build, load_config, store
+from engine.models.weights import OPTIONAL, SHIPPED, WIDE, build, load_config, store
 from games import GAMES
 
 DRAFT_BLOCKS = 4
@@ -31,6 +32,7 @@ def game_config(game: str) -> GameConfig:
         game=game,
         world=WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry)),
         extrapolator=ExtrapolatorConfig(draft_blocks=DRAFT_BLOCKS),
+        wide_decoder=WideDecoderConfig(),
     )
 
 
@@ -48,24 +50,30 @@ def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, A
     """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where
     none are given."""
     fresh = game_config(game)
+    wide = fresh.wide_decoder if WIDE in renewed else None
     if not (target / "config.json").exists():
-        return replace(fresh, training=facts)
+        return replace(fresh, wide_decoder=wide, training=facts)
     old = load_config(target)[0]
+    stays = old.wide_decoder if "encoder" not in renewed else None
     return GameConfig(
         game,
         (fresh if renewed & {"encoder", "decoder"} else old).autoencoder,
         (fresh if "world" in renewed else old).world,
         (fresh if "extrapolator" in renewed else old).extrapolator,
+        wide or stays,
         facts or old.training,
     )
 
 
 def drop_stale(target: Path, renewed: set[str]) -> None:
-    """An extrapolator of another encoder's latents is worse than none: it goes when the encoder changes."""
-    old = target / file_name("extrapolator")
-    if "encoder" in renewed and "extrapolator" not in renewed and old.exists():
-        old.unlink()
-        print(f"{old}: removed, it belongs to the encoder before; train stage extrapolator anew")
+    """What is optional and of another encoder's latents is worse than none: it goes when the encoder
+    changes."""
+    for part in OPTIONAL:
+        old = target / file_name(part)
+        if "encoder" in renewed and part not in renewed and old.exists():
+            old.unlink()
+            stage = "wide_decoder" if part == WIDE else part
+            print(f"{old}: removed, it belongs to the encoder before; train stage {stage} anew")
 
 
 def main() -> None:

@@ -2,15 +2,15 @@
 
     python -m engine.training.unpack racing --out OUT [--weights assets/weights/racing]
 
-The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, all float32. A world model
-from before its game's last telemetry fields gets them, counting for nothing yet."""
+The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, <game>-decoder-wide, all
+float32. A world model from before its game's last telemetry fields gets them, counting for nothing yet."""
 
 import argparse
 from pathlib import Path
 
 from safetensors.torch import save_file
 
-from engine.models.weights import PARTS, SHIPPED, has_part, load_part
+from engine.models.weights import PARTS, SHIPPED, WIDE, has_part, load_part
 from engine.training.pack import game_config
 from engine.training.world import with_new_fields
 from games import GAMES
@@ -20,6 +20,7 @@ FILES = {
     "decoder": "autoencoder",
     "world": "world-0",
     "extrapolator": "extrapolator",
+    WIDE: WIDE,
 }
 """Part -> the file of it; what is in files of other names than world's says its part before a dot."""
 
