@@ -56,9 +56,14 @@ def int8_or_why_not(directory: Path, part: str, isa: tuple[str, ...]) -> Calibra
     """What `part` runs on in int8 on a CPU with these instructions; else why it does not."""
     if "int8" in without():
         return f"switched off by {VARIABLE}"
-    if not _INSTRUCTIONS & set(isa):
+    if not has_instructions(isa):
         return "this CPU has no VNNI"
     return calibration(directory, part)
+
+
+def has_instructions(isa: tuple[str, ...]) -> bool:
+    """Whether a CPU with these computes int8 exactly and quicker than floating point."""
+    return bool(_INSTRUCTIONS & set(isa))
 
 
 def store(directory: Path, part: str, made: Calibration) -> None:

@@ -18,8 +18,9 @@ from engine.fast.static_world import StaticWorld
 from engine.fast.tiled_convolution import described
 from engine.fast.world_kernels import EPSILON
 
-LEAST_ROWS = 1024
-"""From so many tokens at once on, large products should win: reckoned; `bench engine --worlds` tells."""
+LEAST_ROWS = 4096
+"""From so many tokens at once on, large products should win. Reckoned, and no machine has said so yet
+(`bench engine --worlds` will), so it lies above the 16 worlds that one engine's players need."""
 _LEAST_TOKENS = 64  # of one world: a tile has rows of two worlds at most
 _HOPPER = (9, 0)  # the first with a copy engine
 _NORMED_ROWS = 4

@@ -1,15 +1,25 @@
 """int8 for traced graphs: every larger product with constant weights gets its input at 256 levels between a
 measured low and high. The weights lie on the int8 grid they were stored on, one scale per output channel."""
 
+from typing import Any
+
 import numpy as np
 import openvino
 from openvino import opset13 as op
 
+from engine import machine
+from engine.fast.int8_ranges import has_instructions
 from engine.fast.openvino_decoder import Ranges
 
 _LEAST_WEIGHTS = 20_000
 _WIDE = ("to_latent", "to_telemetry", "condition", "modulate")
 """Modules that stay in floating point: small, and what they get wrong is in the next latent at once."""
+
+
+def exact() -> dict[str, Any]:
+    """Settings with which any CPU rounds as one with VNNI does. Without it OpenVINO adds up pairs of products
+    in 16 bits, which overflow: there the same 256 levels are taken in floating point, which is slower."""
+    return {} if has_instructions(machine.isa_flags()) else {"LP_TRANSFORMS_MODE": "NO"}
 
 
 def products(graph: openvino.Model) -> dict[str, openvino.Node]:

@@ -2,12 +2,13 @@
 
     python -m engine.training.quantise racing [--weights DIR] [--parts decoder world] [--json]
 
-Runs on two CPU cores in a few minutes, after every `pack`: it writes int8.json beside the weights, which
-names the weights it belongs to. Ranges are measured on latents that the world model dreamed on training
-seeds and on encoded pictures, then tried one convolution after the other: of a few ways to cut off rare
-values, the one whose pictures stay closest to the float decoder's. A part is accepted only if on held-out
-seeds decode(encode(x)) (world: the next step) loses less than 0.3 dB, and a world only if a dream of 2,000
-steps goes no further astray; otherwise nothing is written and the engine stays with floating point."""
+Runs on two CPU cores in a few minutes, after every `pack` (the decoder's also when only the world is new):
+it writes int8.json beside the weights, which names the weights it belongs to. Ranges are measured on latents
+that the world model dreamed on training seeds and on encoded pictures, then tried one convolution after the
+other: of a few ways to cut off rare values, the one whose pictures stay closest to the float decoder's. A
+part is accepted only if on held-out seeds decode(encode(x)) (world: the next step) loses less than 0.3 dB,
+and a world only if a dream of 2,000 steps goes no further astray; otherwise nothing is written and the engine
+stays with floating point. A CPU without VNNI can run it too, see `exact`; it times nothing."""
 
 import argparse
 import json
@@ -27,6 +28,7 @@ from engine.bench.timing import timed
 from engine.fast.int8_ranges import INT8_PARTS, Calibration, forget, sha256, store
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
+from engine.fast.openvino_int8 import exact
 from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.stored import file_name
 from engine.models.weights import SHIPPED, WeightsError, load_part
@@ -37,8 +39,8 @@ from engine.without import VARIABLE
 from games import GAMES, TRAIN_SEEDS
 
 MOST_LOSS_DB = 0.3
-MOST_SPARED = 3
-"""Convolutions that may stay in floating point, should int8 cost more than that."""
+MOST_SPARED = 0.3
+"""Share of a decode's products that may stay in floating point, should int8 cost more than that."""
 STRIDE = 4
 _DREAMED_STEPS = 60
 _TRIED_LATENTS, _JUDGED_LATENTS = 56, 14
@@ -71,7 +73,8 @@ class DecoderTrial:
 
     def compiled(self, ranges: Ranges, **changed: Any) -> OpenVinoDecoder:
         graph = decoder_graph(self.decoder, self.rows, self.columns, ranges)
-        return OpenVinoDecoder(self.core.compile_model(graph, "CPU", self.backend.settings | changed))
+        settings = self.backend.settings | exact() | changed
+        return OpenVinoDecoder(self.core.compile_model(graph, "CPU", settings))
 
     def pictures(self, decoder: OpenVinoDecoder) -> np.ndarray:
         return np.stack([decoder.decode(z) for z in self.latents])
@@ -130,10 +133,24 @@ class Verdict:
         return self.float_db - self.int8_db < MOST_LOSS_DB
 
 
+def work(decoder: Decoder, rows: int, columns: int) -> dict[str, float]:
+    """Each convolution's share of a decode's products."""
+    graph, names = observed_graph(decoder, rows, columns)
+    places = [output.shape[2] * output.shape[3] for output in graph.outputs[1:]]
+    found = {n: k * decoder.get_parameter(f"{n}.weight").numel() for n, k in zip(names, places)}
+    return {name: products / sum(found.values()) for name, products in found.items()}
+
+
 def spared(trial: DecoderTrial, ranges: Ranges) -> Ranges:
-    """Without the ranges of the convolution that is best left in floating point."""
-    fewer = [{name: ends for name, ends in ranges.items() if name != left} for left in ranges]
-    return min(fewer, key=trial.error)
+    """Without the ranges of the convolution that is best left in floating point: the one whose error falls
+    most for the products it has."""
+    shares, whole = work(trial.decoder, trial.rows, trial.columns), trial.error(ranges)
+
+    def without(name: str) -> Ranges:
+        return {other: ends for other, ends in ranges.items() if other != name}
+
+    best = max(ranges, key=lambda name: (whole - trial.error(without(name))) / shares[name])
+    return without(best)
 
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -176,7 +193,8 @@ def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> di
     ranges, error = search(trial, candidates(decoder, tried))
     pairs = true_pairs(backend, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
     verdict, whole = judge(trial, ranges, pairs), set(ranges)
-    while not verdict.good and len(whole) - len(ranges) < MOST_SPARED:
+    shares = work(decoder, trial.rows, trial.columns)
+    while not verdict.good and sum(shares[name] for name in whole - set(ranges)) < MOST_SPARED:
         ranges = spared(trial, ranges)
         verdict, error = judge(trial, ranges, pairs), trial.error(ranges)
         print(f"without {', '.join(sorted(whole - set(ranges)))}: {verdict}", file=sys.stderr, flush=True)
@@ -184,8 +202,10 @@ def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> di
         "error_levels2": round(error, 3),
         "in_float": sorted(whole - set(ranges)),
         "psnr_db": {"float": round(verdict.float_db, 3), "int8": round(verdict.int8_db, 3)},
-        "decode_ms": {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)},
     }
+    if not exact():  # else int8 is only imitated
+        took = {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)}
+        facts["decode_ms"] = took
     return settled(directory, "decoder", ranges, facts, verdict.good)
 
 
@@ -201,8 +221,9 @@ def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_st
         "long_steps": long_steps,
         "astray_last": pair(verdict.astray),
         "spread_last": pair(verdict.spread),
-        "step_ms": pair(verdict.step_ms, backend.name),
     }
+    if not exact():
+        facts["step_ms"] = pair(verdict.step_ms, backend.name)
     return settled(directory, "world", ranges, facts, verdict.good)
 
 

@@ -17,7 +17,7 @@ from engine.fast.dream import Dream
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoStep
 from engine.fast.openvino_decoder import Ranges
 from engine.fast.openvino_export import traced
-from engine.fast.openvino_int8 import observed, quantised
+from engine.fast.openvino_int8 import exact, observed, quantised
 from engine.models.autoencoder import from_bytes
 from engine.models.weights import load_part
 from engine.training import measures
@@ -49,7 +49,7 @@ class WorldTrial:
 
     def dream(self, ranges: Ranges, **changed: Any) -> Dream:
         graph = quantised(self.graph.clone(), ranges)
-        compiled = self.core.compile_model(graph, "CPU", self.backend.settings | changed)
+        compiled = self.core.compile_model(graph, "CPU", self.backend.settings | exact() | changed)
         return Dream(self.game, self.backend.config.world, OpenVinoStep(compiled))
 
     def expected(self, world: Dream) -> np.ndarray:
