@@ -22,7 +22,7 @@ pytest.importorskip("openvino")
 from engine.fast import openvino_int8
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import decoder_graph
-from engine.training.quantise import DecoderTrial, candidates, search
+from engine.training.quantise import DecoderTrial, candidates, search, spared, work
 from engine.training.quantise_world import WorldTrial, WorldVerdict
 from engine.training.quantise_world import search as world_search
 
@@ -87,6 +87,50 @@ def test_the_search_never_ends_worse_than_where_it_began(weights, decoder):
     found = candidates(decoder, latents(2))
     ranges, error = search(trial, found)
     assert set(ranges) == set(found) and error <= trial.error({name: ends[0] for name, ends in found.items()})
+
+
+def test_every_convolution_has_its_share_of_the_work(decoder):
+    shares = work(decoder, 10, 15)
+    assert set(shares) == set(candidates(decoder, latents(1))) and sum(shares.values()) == pytest.approx(1)
+    # 3x3 at 1/48 and, with so many channels out as there are pixels and colours to a place, the last one.
+    ratio = decoder.tail.weight.numel() * decoder_places(decoder) / decoder.body[0].weight.numel() / 150
+    assert shares["tail"] / shares["body.0"] == pytest.approx(ratio)
+
+
+def decoder_places(decoder) -> int:
+    return (480 // decoder.last_shuffle) * (720 // decoder.last_shuffle)
+
+
+def test_what_is_spared_is_worth_its_products(decoder):
+    class Told:
+        """Errors as if each convolution cost one level, the last one two."""
+
+        rows, columns = 10, 15
+
+        def __init__(self) -> None:
+            self.decoder = decoder
+
+        def error(self, ranges) -> float:
+            return sum(2.0 if name == "tail" else 1.0 for name in ranges)
+
+    shares = work(decoder, 10, 15)
+    worth = {name: (2.0 if name == "tail" else 1.0) / share for name, share in shares.items()}
+    left = spared(Told(), dict.fromkeys(shares, (0.0, 1.0)))
+    assert set(shares) - set(left) == {max(worth, key=worth.__getitem__)} != {"tail"}
+
+
+def test_a_cpu_without_vnni_imitates_its_rounding(weights, decoder, monkeypatch):
+    assert openvino_int8.exact() == {}
+    monkeypatch.setattr(machine, "isa_flags", lambda: ("avx2",))
+    trial = DecoderTrial(decoder, OpenVinoBackend("racing", weights, 1), latents(2))
+    ranges = {name: ends[0] for name, ends in candidates(decoder, latents(2)).items()}
+    request = trial.compiled(ranges).request
+    kinds = {
+        node.get_rt_info()["runtimePrecision"].astype(str)
+        for node in request.get_compiled_model().get_runtime_model().get_ordered_ops()
+        if node.get_rt_info()["layerType"].astype(str) == "Convolution"
+    }
+    assert not kinds & {"u8", "i8"} and 0 < trial.error(ranges) < 9
 
 
 def test_a_calibration_of_other_weights_is_not_used(calibrated):
