@@ -18,11 +18,31 @@ def test_every_stage_gets_the_files_of_those_before_it():
     assert str(out / "racing-world-1.safetensors") in commands["decoder"]
 
 
-def test_several_gpus_go_through_torchrun_and_resume_goes_to_the_stages_that_know_it():
-    command = stage_command("racing", "world", 1.0, Path("out"), Path("old"), 2)
+def test_several_gpus_go_through_torchrun():
+    command = stage_command("racing", "world", 1.0, Path("out"), None, 2)
     assert "torch.distributed.run" in command and "--nproc-per-node=2" in command
-    assert command[command.index("--resume") + 1] == str(Path("old") / "racing-world-0.safetensors")
-    assert "--resume" not in stage_command("racing", "decoder", 1.0, Path("out"), Path("old"), 1)
+
+
+@pytest.mark.parametrize(
+    "stage, files",
+    [
+        ("autoencoder", ["racing-autoencoder"]),
+        ("world", ["racing-world-0", "racing-world-1"]),
+        ("extrapolator", ["racing-extrapolator"]),
+        ("decoder", []),
+        ("probes", []),
+    ],
+)
+def test_resume_names_what_is_there_of_a_stage_that_knows_it(stage, files, tmp_path):
+    old = tmp_path / "old"
+    old.mkdir()
+    assert "--resume" not in stage_command("racing", stage, 1.0, tmp_path, old, 1)
+    others = ("platformer-world-0", "racing-decoder-wide")
+    for name in (*files, *others):
+        (old / f"{name}.safetensors").touch()
+    command = stage_command("racing", stage, 1.0, tmp_path, old, 1)
+    given = command[command.index("--resume") + 1 :] if "--resume" in command else []
+    assert given == [str(old / f"{name}.safetensors") for name in files]
 
 
 def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_path):

@@ -44,12 +44,15 @@ def stage_command(
         command += ["--autoencoder", str(out / autoencoder)]
     if stage == "decoder":
         command += ["--world", *(str(out / name) for name in worlds)]
-    elif resume and stage in ("autoencoder", "world"):
-        command += [
-            "--resume",
-            *(str(resume / name) for name in ([autoencoder] if stage == "autoencoder" else worlds)),
-        ]
+    elif resume and (found := earlier(game, stage, resume)):
+        command += ["--resume", *map(str, found)]
     return command
+
+
+def earlier(game: str, stage: str, resume: Path) -> list[Path]:
+    """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
+    names = {"autoencoder": "autoencoder", "world": "world-?", "extrapolator": "extrapolator"}
+    return sorted(resume.glob(f"{game}-{names[stage]}.safetensors")) if stage in names else []
 
 
 def run_stage(command: list[str], log: Path, gpu: str | None = None) -> None:
