@@ -22,6 +22,7 @@ pytest.importorskip("openvino")
 from engine.fast import openvino_int8
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import decoder_graph
+from engine.training import quantise
 from engine.training.quantise import DecoderTrial, candidates, search, spared, work
 from engine.training.quantise_world import WorldTrial, WorldVerdict
 from engine.training.quantise_world import search as world_search
@@ -155,9 +156,29 @@ def test_a_calibration_that_does_not_fit_is_named(calibrated):
 
 def test_int8_needs_instructions_and_can_be_switched_off(calibrated, monkeypatch):
     assert isinstance(int8_or_why_not(calibrated, "decoder", VNNI), Calibration)
-    assert int8_or_why_not(calibrated, "decoder", ("avx2",)) == "this CPU has no VNNI"
+    assert int8_or_why_not(calibrated, "decoder", ("sse4_2",)) == "this CPU has no VNNI"
     monkeypatch.setenv(VARIABLE, "int8, extrapolation")
     assert VARIABLE in int8_or_why_not(calibrated, "decoder", VNNI)
+
+
+def test_avx2_alone_has_a_calibration_of_its_own_and_for_decoders_only(calibrated):
+    told = calibration(calibrated, "decoder")
+    why = "this CPU has no VNNI, and for AVX2 it is not calibrated"
+    assert int8_or_why_not(calibrated, "decoder", ("avx2",)) == why
+    other = replace(told, ranges={"tail": (-1.0, 2.0)})
+    store(calibrated, "decoder" + int8_ranges.OVERFLOWING, other)
+    assert int8_or_why_not(calibrated, "decoder", ("avx2",)) == other
+    assert int8_or_why_not(calibrated, "decoder", VNNI) == told
+    assert int8_or_why_not(calibrated, "world", ("avx2",)) == "this CPU has no VNNI"
+    (calibrated / "decoder.safetensors.gz").write_bytes(b"others")
+    assert "for other weights" in int8_or_why_not(calibrated, "decoder", ("avx2",))
+
+
+def test_a_cpu_with_vnni_cannot_measure_how_others_overflow(weights, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["quantise", "racing", "--overflowing"])
+    with pytest.raises(SystemExit) as failure:
+        quantise.main()
+    assert failure.value.code == 2 and "run it on one without" in capsys.readouterr().err
 
 
 def opening(steps: int = 6) -> Opening:

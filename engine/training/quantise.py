@@ -25,7 +25,7 @@ import torch
 
 from engine.backend import Backend
 from engine.bench.timing import timed
-from engine.fast.int8_ranges import INT8_PARTS, Calibration, forget, sha256, store
+from engine.fast.int8_ranges import INT8_PARTS, OVERFLOWING, Calibration, forget, sha256, store
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
 from engine.fast.openvino_int8 import exact
@@ -65,15 +65,18 @@ def dreamed_latents(game: str, backend: Backend, seeds: range) -> np.ndarray:
 class DecoderTrial:
     """Compiles decoders with given ranges and compares their pictures with the float decoder's."""
 
-    def __init__(self, decoder: Decoder, backend: OpenVinoBackend, latents: np.ndarray) -> None:
+    def __init__(
+        self, decoder: Decoder, backend: OpenVinoBackend, latents: np.ndarray, overflowing: bool = False
+    ) -> None:
         self.decoder, self.backend, self.latents = decoder, backend, latents
+        self.rounding = {} if overflowing else exact()
         self.rows, self.columns = latents.shape[2:]
         self.core = openvino.Core()
         self.wanted = self.pictures(self.compiled({}, INFERENCE_PRECISION_HINT="f32"))
 
     def compiled(self, ranges: Ranges, **changed: Any) -> OpenVinoDecoder:
         graph = decoder_graph(self.decoder, self.rows, self.columns, ranges)
-        settings = self.backend.settings | exact() | changed
+        settings = self.backend.settings | self.rounding | changed
         return OpenVinoDecoder(self.core.compile_model(graph, "CPU", settings))
 
     def pictures(self, decoder: OpenVinoDecoder) -> np.ndarray:
@@ -182,14 +185,18 @@ def judge(trial: DecoderTrial, ranges: Ranges, pairs: list[Pair]) -> Verdict:
     return Verdict(wide_db, narrow_db, took["wide"].median_ms, took["narrow"].median_ms)
 
 
-def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> dict[str, Any]:
-    """Measure, search, judge; write int8.json if it is good."""
+def quantise_decoder(
+    game: str, directory: Path, backend: OpenVinoBackend, overflowing: bool = False
+) -> dict[str, Any]:
+    """Measure, search, judge; write int8.json if it is good. overflowing: as this CPU, which has no VNNI,
+    computes it."""
     decoder = load_part(directory, "decoder")
     assert isinstance(decoder, Decoder)
     first = TRAIN_SEEDS.start
     latents = dreamed_latents(game, backend, range(first, first + 4))
     tried = latents[:: max(1, len(latents) // _TRIED_LATENTS)]
-    trial = DecoderTrial(decoder, backend, tried[:: max(1, len(tried) // _JUDGED_LATENTS)])
+    judged = tried[:: max(1, len(tried) // _JUDGED_LATENTS)]
+    trial = DecoderTrial(decoder, backend, judged, overflowing)
     ranges, error = search(trial, candidates(decoder, tried))
     pairs = true_pairs(backend, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
     verdict, whole = judge(trial, ranges, pairs), set(ranges)
@@ -203,10 +210,11 @@ def quantise_decoder(game: str, directory: Path, backend: OpenVinoBackend) -> di
         "in_float": sorted(whole - set(ranges)),
         "psnr_db": {"float": round(verdict.float_db, 3), "int8": round(verdict.int8_db, 3)},
     }
-    if not exact():  # else int8 is only imitated
+    if not trial.rounding:  # else int8 is only imitated
         took = {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)}
         facts["decode_ms"] = took
-    return settled(directory, "decoder", ranges, facts, verdict.good)
+    name = "decoder" + OVERFLOWING * overflowing
+    return settled(directory, name, ranges, facts, verdict.good)
 
 
 def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_steps: int) -> dict[str, Any]:
@@ -230,7 +238,8 @@ def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_st
 def settled(directory: Path, part: str, ranges: Ranges, facts: dict[str, Any], good: bool) -> dict[str, Any]:
     """Kept if it is good; otherwise what may be there of other weights goes too."""
     if good:
-        store(directory, part, Calibration(sha256(directory / file_name(part)), dict(ranges), facts))
+        weights = sha256(directory / file_name(part.removesuffix(OVERFLOWING)))
+        store(directory, part, Calibration(weights, dict(ranges), facts))
     else:
         forget(directory, part)
     return {"accepted": good, **facts}
@@ -245,17 +254,24 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=INT8_PARTS, default=INT8_PARTS)
     parser.add_argument("--long-steps", type=int, default=LONG_STEPS, help="of the world's long dream")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--overflowing",
+        action="store_true",
+        help="the decoder as a CPU with AVX2 alone computes it; run it on one",
+    )
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()
+    if args.overflowing and not exact():
+        parser.error("--overflowing: this CPU has VNNI, where nothing overflows; run it on one without")
     torch.set_num_threads(args.threads)
     os.environ[VARIABLE] = "int8"  # what is there already has no say
     began, directory = time.monotonic(), args.weights or SHIPPED / args.game
     result: dict[str, Any] = {"game": args.game, "threads": args.threads}
     try:
         backend = OpenVinoBackend(args.game, directory, args.threads)
-        for part in args.parts:
+        for part in ("decoder",) if args.overflowing else args.parts:
             if part == "decoder":
-                result[part] = quantise_decoder(args.game, directory, backend)
+                result[part] = quantise_decoder(args.game, directory, backend, args.overflowing)
             else:
                 result[part] = quantise_world(args.game, directory, backend, args.long_steps)
             said = "accepted" if result[part]["accepted"] else "refused, it stays in floating point"
