@@ -1,9 +1,20 @@
 """Fixtures for several test files; tests that need a GPU are skipped where there is none."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+def pytest_configure() -> None:
+    """Triton's kernels run in its interpreter where there is no GPU: it has to be said before the first of
+    them is imported."""
+    import torch
+
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
+    if not torch.cuda.is_available():
+        os.environ["TRITON_INTERPRET"] = "1"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

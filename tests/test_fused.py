@@ -14,17 +14,12 @@ from torch import nn
 from engine.fast.bands import Rows
 from engine.fast.cuda_graph import EagerPaint, GraphDecoder, make_paint
 from engine.models.autoencoder import Decoder, to_bytes
-from tests.tiny import shaken, tiny_config
+from tests.tiny import DEVICE, ON_GPU, shaken, tiny_config
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
-ON_GPU = torch.cuda.is_available()
-DEVICE = "cuda" if ON_GPU else "cpu"
-if not ON_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
 pytest.importorskip("triton")
 
-from engine.fast.fused_decoder import Convolution, FusedPaint  # noqa: E402
-from engine.fast.tiled_convolution import Epilogue, Tile, box_of, convolve  # noqa: E402
+from engine.fast.fused_decoder import Convolution, FusedPaint
+from engine.fast.tiled_convolution import Epilogue, Tile, box_of, convolve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,21 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
-ON_GPU = torch.cuda.is_available()
-DEVICE = "cuda" if ON_GPU else "cpu"
-if not ON_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
 pytest.importorskip("triton")
 
-from engine.config import WorldConfig  # noqa: E402
-from engine.fast import cuda_graph  # noqa: E402
-from engine.fast.cuda_graph import GraphWorld, make_body, plain_body  # noqa: E402
-from engine.fast.fused_world import FusedStep  # noqa: E402
-from engine.fast.many_step import LEAST_ROWS, ManyStep, takes  # noqa: E402
-from engine.fast.static_world import Controls, StaticWorld  # noqa: E402
-from engine.models.world_model import WorldModel  # noqa: E402
-from tests.tiny import shaken, tiny_config  # noqa: E402
+from engine.config import WorldConfig
+from engine.fast import cuda_graph
+from engine.fast.cuda_graph import GraphWorld, make_body, plain_body
+from engine.fast.fused_world import FusedStep
+from engine.fast.many_step import LEAST_ROWS, ManyStep, takes
+from engine.fast.static_world import Controls, StaticWorld
+from engine.models.world_model import WorldModel
+from tests.tiny import DEVICE, ON_GPU, shaken, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,24 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
-ON_GPU = torch.cuda.is_available()
-DEVICE = "cuda" if ON_GPU else "cpu"
-if not ON_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
 pytest.importorskip("triton")
 
-from engine.bench import tiles  # noqa: E402
-from engine.bench.decoder import fused_ways  # noqa: E402
-from engine.bench.presets import preset  # noqa: E402
-from engine.bench.tuning import Case, Tried  # noqa: E402
-from engine.fast import fused_decoder, tile_table  # noqa: E402
-from engine.fast.cuda_graph import GraphDecoder  # noqa: E402
-from engine.fast.fused_decoder import FusedPaint  # noqa: E402
-from engine.fast.tile_table import NO_TILES, Layer, TileTable, file_name, tiles_at_hand  # noqa: E402
-from engine.fast.tiled_convolution import Tile  # noqa: E402
-from engine.models.autoencoder import Decoder  # noqa: E402
-from tests.tiny import shaken, tiny_config  # noqa: E402
+from engine.bench import tiles
+from engine.bench.decoder import fused_ways
+from engine.bench.presets import preset
+from engine.bench.tuning import Case, Tried
+from engine.fast import fused_decoder, tile_table
+from engine.fast.cuda_graph import GraphDecoder
+from engine.fast.fused_decoder import FusedPaint
+from engine.fast.tile_table import NO_TILES, Layer, TileTable, file_name, tiles_at_hand
+from engine.fast.tiled_convolution import Tile
+from engine.models.autoencoder import Decoder
+from tests.tiny import DEVICE, ON_GPU, shaken, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TILE = Tile(64, 16, 0, 16, 4, 2)

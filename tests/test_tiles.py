@@ -1,14 +1,9 @@
 """The search for tiles: it runs, in Triton's interpreter on the CPU, and names the best and what failed."""
 
-import os
 from dataclasses import replace
 
 import pytest
-import torch
 
-os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # newer Tritons warn where it is not said
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"  # before the kernels' module is imported for the first time
 pytest.importorskip("triton")
 
 from engine.bench import tiles, world_tiles

@@ -9,6 +9,10 @@ from engine.config import AutoencoderConfig, ExtrapolatorConfig, GameConfig, Wid
 from engine.models.weights import PARTS, build, store
 from games import GAMES
 
+ON_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if ON_GPU else "cpu"
+"""Where kernels are tested; see conftest.py."""
+
 
 def tiny_config(game: str = "racing") -> GameConfig:
     spec = GAMES[game]

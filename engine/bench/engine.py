@@ -78,7 +78,8 @@ def main() -> None:
         return
     how = {name: getattr(options, name) for name in ("unfused", "compiled", "tuned")}
     body = compiled_body if options.compiled else plain_body if options.unfused else None
-    made = built(options.game, options.device, options.worlds[0], body, not options.unfused, options.tuned)
+    config, fused = preset(options.game), not options.unfused
+    made = built(config, options.device, options.worlds[0], body, fused, options.tuned)
     result = measure(options.game, options.device, options.runs, *made)
     say(result | how, table, options.json)
 
@@ -136,7 +137,7 @@ def measure(game: str, device: str, runs: int, pipeline: Pipeline, controls: np.
 
 
 def built(
-    game: str,
+    config: GameConfig,
     device: str,
     worlds: int,
     body: Body | None = None,
@@ -145,17 +146,6 @@ def built(
 ) -> tuple[Pipeline, np.ndarray]:
     """A pipeline of two lanes, and controls for its steps. body: what makes the step, what play uses unless
     given; fused: decoders by our own kernels where they can be had."""
-    return built_of(preset(game), device, worlds, body, fused, tuned)
-
-
-def built_of(
-    config: GameConfig,
-    device: str,
-    worlds: int,
-    body: Body | None = None,
-    fused: bool = True,
-    tuned: bool = False,
-) -> tuple[Pipeline, np.ndarray]:
     world = world_for(config, device, worlds, body)
     pipeline = Pipeline(world, lanes_for(config, device, worlds, fused, tuned))
     return pipeline, np.ones(world.controls.shape, np.float32)

@@ -141,7 +141,7 @@ def measure_together(wanted: Wanted) -> list[TogetherTime]:
     out: list[TogetherTime] = []
     fits = shape_of(preset(wanted.preset))[1:] == (10, 15)
     for worlds in wanted.worlds if wanted.device == "cuda" and fits else ():
-        pipeline, controls = built(wanted.preset, wanted.device, worlds)
+        pipeline, controls = built(preset(wanted.preset), wanted.device, worlds)
         tick = timed({"": partial(pipeline.push, controls)}, wanted.device, wanted.runs, calls=_TICKS)[""]
         out.append(TogetherTime(worlds, worlds, tick.median_ms))
     return out

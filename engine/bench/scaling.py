@@ -77,7 +77,7 @@ def at_worlds(
 ) -> dict[str, Any]:
     """Step, decode and both overlapped, of so many worlds at once."""
     dtype = dtype_on(device)
-    pipeline, controls = built(game, device, worlds)
+    pipeline, controls = built(preset(game), device, worlds)
     works: dict[str, Callable[[], object]] = {
         "step": partial(pipeline.world.step, controls),
         "decode": pipeline.lanes[0].decoder.replay,

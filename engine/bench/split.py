@@ -20,7 +20,7 @@ import numpy as np
 import torch.distributed as dist
 
 from engine.bench.command import parser_for, say
-from engine.bench.engine import built_of, lanes_for, shape_of, world_for
+from engine.bench.engine import built, lanes_for, shape_of, world_for
 from engine.bench.presets import NAMES, label, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.timing import hardware, timed, wait
@@ -104,7 +104,7 @@ def add_predictions(result: dict[str, Any], profile: Profile) -> None:
 
 
 def together(rank: int, config: GameConfig, device: str, worlds: int, ticks: int) -> dict[str, float]:
-    pipeline, controls = built_of(config, device, worlds)
+    pipeline, controls = built(config, device, worlds)
     decode = pipeline.lanes[0].decoder.replay
     alone = timed({"step": partial(pipeline.world.step, controls), "decode": decode}, device, 20)
     figures = ticked(pipeline, controls, device, worlds, ticks)

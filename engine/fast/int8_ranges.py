@@ -44,7 +44,7 @@ def calibration(directory: Path, part: str) -> Calibration | str:
         told = json.loads((directory / FILE).read_text(encoding="utf-8"))[part]
         ranges = {str(name): (float(low), float(high)) for name, (low, high) in told["ranges"].items()}
         found = Calibration(str(told["weights"]), ranges, dict(told.get("facts", {})))
-        if found.weights != sha256(directory / file_name(part.removesuffix(OVERFLOWING))):
+        if found.weights != measured_weights(directory, part):
             return "calibrated for other weights"
     except (FileNotFoundError, KeyError):
         return "not calibrated"
@@ -96,6 +96,11 @@ def _write(directory: Path, told: dict[str, Any]) -> None:
     text = json.dumps(told, indent=1)
     text = re.sub(r"\[\s+([-\d.e]+),\s+([-\d.e]+)\s+\]", r"[\1, \2]", text)  # one range, one line
     (directory / FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def measured_weights(directory: Path, part: str) -> str:
+    """sha256 of the weights that a calibration of `part`, also one for AVX2, is of."""
+    return sha256(directory / file_name(part.removesuffix(OVERFLOWING)))
 
 
 def sha256(path: Path) -> str:

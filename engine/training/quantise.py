@@ -25,12 +25,11 @@ import torch
 
 from engine.backend import Backend
 from engine.bench.timing import timed
-from engine.fast.int8_ranges import INT8_PARTS, OVERFLOWING, Calibration, forget, sha256, store
+from engine.fast.int8_ranges import INT8_PARTS, OVERFLOWING, Calibration, forget, measured_weights, store
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
 from engine.fast.openvino_int8 import exact
 from engine.models.autoencoder import Decoder, from_bytes
-from engine.models.stored import file_name
 from engine.models.weights import SHIPPED, WeightsError, load_part
 from engine.training import measures
 from engine.training.evaluation.truth import CONTEXT_STEPS, play_truth
@@ -238,8 +237,7 @@ def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_st
 def settled(directory: Path, part: str, ranges: Ranges, facts: dict[str, Any], good: bool) -> dict[str, Any]:
     """Kept if it is good; otherwise what may be there of other weights goes too."""
     if good:
-        weights = sha256(directory / file_name(part.removesuffix(OVERFLOWING)))
-        store(directory, part, Calibration(weights, dict(ranges), facts))
+        store(directory, part, Calibration(measured_weights(directory, part), dict(ranges), facts))
     else:
         forget(directory, part)
     return {"accepted": good, **facts}

@@ -126,7 +126,7 @@ def main() -> None:
     try:
         WideDecoderTraining(args).run()
     except (WeightsError, ConfigError) as error:
-        raise SystemExit(f"wide_decoder: {error}") from None
+        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":
