@@ -76,7 +76,8 @@ def tiles(layer: Layer, batch: int) -> list[Tile]:
     if layer.cout == 320:
         out += [Tile(128, 256, 64, 64, 8, 3), Tile(64, 256, 64, 64, 4, 3), Tile(128, 256, 64, 64, 8, 2)]
     if layer.cout == 192:
-        out += [Tile(128, 128, 64, 64, 8, 4), Tile(128, 128, 64, 64, 4, 2), Tile(128, 128, 64, 64, 8, 2)]
+        out += [Tile(128, 128, 64, 64, 8, 3), Tile(128, 128, 64, 64, 8, 2), Tile(256, 64, 0, 64, 8, 4)]
+        out += [Tile(128, 64, 0, 64, 4, 4, 2), Tile(64, 128, 64, 64, 4, 3)]
     return out
 
 

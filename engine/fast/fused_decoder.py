@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.fast.bands import Rows, needed_rows, reach
 from engine.fast.tile_table import NO_TILES, Layer, TileTable, tiles_at_hand
-from engine.fast.tiled_convolution import Epilogue, convolve
+from engine.fast.tiled_convolution import Epilogue, convolve, in_words
 from engine.models.autoencoder import Decoder, Up
 from engine.models.layers import ConvBlock
 
@@ -60,20 +60,24 @@ def _convolve(
         w_place = (tap * CIN + c)[:, None] * COUT + n
         w = tl.load(weight_pointer + w_place, mask=(c < CIN)[:, None] & (n < COUT), other=0.0)
         total = tl.dot(a, w, total, input_precision=PRECISION)
-    mask = (m < pixels)[:, None] & (n < COUT)
     total += tl.load(bias_pointer + n, mask=n < COUT, other=0.0)
-    channels: tl.constexpr = COUT // (SHUFFLE * SHUFFLE)
-    sub = n // channels
-    out_row = (picture.to(tl.int64) * rows + row)[:, None] * SHUFFLE + sub // SHUFFLE
-    out_column = column[:, None] * SHUFFLE + sub % SHUFFLE
-    place = (out_row * (columns * SHUFFLE) + out_column) * channels + n % channels
+    word: tl.constexpr = 4 if BYTES and COUT // SHUFFLE % 4 == 0 else 1  # bytes to a store
+    unit = tl.program_id(1) * (BN // word) + tl.arange(0, BN // word)
+    run: tl.constexpr = COUT // SHUFFLE // word  # what a pixel puts side by side in one row
+    corner = ((picture.to(tl.int64) * rows + row) * (SHUFFLE * columns) + column) * run
+    place = corner[:, None] + (unit // run * (columns * run) + unit % run)
+    mask = (m < pixels)[:, None] & (unit < COUT // word)
     if RESIDUAL:
         total += tl.load(residual_pointer + place, mask=mask, other=0.0).to(tl.float32)
     if SILU:
         total = total / (1.0 + tl.exp(-total))
     if BYTES:
         total = tl.minimum(tl.maximum(total * 127.5 + 128.0, 0.0), 255.5)
-    tl.store(out_pointer + place, total.to(out_pointer.dtype.element_ty), mask=mask)
+    value = total.to(out_pointer.dtype.element_ty)
+    if word == 4:
+        value = in_words(value, BM, BN)
+        out_pointer = out_pointer.to(tl.pointer_type(tl.int32))
+    tl.store(out_pointer + place, value, mask=mask)
 
 
 # RADIUS, SHUFFLE and the epilogue are compile-time: a new key tunes anew.

@@ -41,16 +41,28 @@ def _finish(
     else:
         if BYTES:
             value = tl.minimum(tl.maximum(value * 127.5 + 128.0, 0.0), 255.5)
+        stored = value.to(out_pointer.dtype.element_ty)
+        word: tl.constexpr = 4 if BYTES and COUT // SHUFFLE % 4 == 0 else 1  # bytes to a store
+        if word == 4:
+            stored = in_words(stored, pixels, BN)
+            out_pointer = out_pointer.to(tl.pointer_type(tl.int32))
         m = tl.arange(0, pixels)
         column, row, picture = x + m % TW, y + m // TW % TH, b + m // (TW * TH)
-        channels: tl.constexpr = COUT // (SHUFFLE * SHUFFLE)
-        sub = channel // channels
-        across = columns * SHUFFLE
-        corner = (picture.to(tl.int64) * rows + row) * (SHUFFLE * across) + column * SHUFFLE
-        inner = (sub // SHUFFLE * across + sub % SHUFFLE) * channels + channel % channels
+        place = n // word + tl.arange(0, BN // word)
+        run: tl.constexpr = COUT // SHUFFLE // word  # what a pixel puts side by side in one row
+        corner = (picture.to(tl.int64) * rows + row) * (SHUFFLE * columns * run) + column * run
+        inner = place // run * (columns * run) + place % run
         inside = (column < columns) & (row < rows) & (picture < batch)
-        place = out_pointer + corner[:, None] * channels + inner[None, :]
-        tl.store(place, value.to(out_pointer.dtype.element_ty), mask=inside[:, None] & (channel < COUT))
+        mask = inside[:, None] & (place < COUT // word)
+        tl.store(out_pointer + (corner[:, None] + inner[None, :]), stored, mask=mask)
+
+
+@triton.jit
+def in_words(value, pixels: tl.constexpr, BN: tl.constexpr):
+    """Bytes [pixels, BN], uint8 -> [pixels, BN // 4], int32: a quarter of the stores."""
+    even, odd = tl.split(value.reshape(pixels, BN // 4, 2, 2))
+    low, high = tl.split(even.to(tl.int32) | (odd.to(tl.int32) << 8))
+    return low | (high << 16)
 
 
 @triton.jit
