@@ -15,22 +15,26 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class StepTime:
-    """One step of `worlds` worlds on `ranks` sequence-parallel ranks: median ms, memory of one rank."""
+    """One step of `worlds` worlds on `ranks` sequence-parallel ranks: median ms, waited for, and memory of
+    one rank; in_row_ms: of one among many that nobody waits for, where that was measured."""
 
     ranks: int
     worlds: int
     ms: float
     memory_gib: float
+    in_row_ms: float | None = None
 
 
 @dataclass(frozen=True)
 class DecodeTime:
-    """One decode of `batch` latents into the dearest of `bands` bands, on one rank: median ms, memory."""
+    """One decode of `batch` latents into the dearest of `bands` bands, on one rank: median ms, memory;
+    in_row_ms as of a step."""
 
     batch: int
     bands: int
     ms: float
     memory_gib: float
+    in_row_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _impossible(profile: Profile) -> str | None:
         entries: tuple[Any, ...] = getattr(profile, name)
         for i, entry in enumerate(entries):
             for field, value in asdict(entry).items():
-                if not 0 < value < 1e9:
+                if value is not None and not 0 < value < 1e9:
                     return f"{name}[{i}].{field} is {value}, it must be positive"
     for link in ("link", "to_host"):
         one: Link | None = getattr(profile, link)

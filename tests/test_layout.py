@@ -106,6 +106,17 @@ def test_more_accelerators_are_never_worse():
         assert rates == sorted(rates)
 
 
+def test_times_in_a_row_set_the_rate_and_those_waited_for_the_latency():
+    before = document(1)
+    rows = {
+        name: [one | {"in_row_ms": 0.5 * one["ms"]} for one in before[name]] for name in ("steps", "decodes")
+    }
+    slow, quick = (predict(profile(1, **changes), Split(1, 1, 1, 1), 1) for changes in ({}, rows))
+    assert slow.bottleneck in ("world ranks", "decoder ranks")
+    assert quick.frames_per_s == pytest.approx(2 * slow.frames_per_s)
+    assert quick.latency_ms == slow.latency_ms
+
+
 def test_the_slower_role_gets_the_accelerators():
     heavy = [{"batch": 1, "bands": 1, "ms": 8.0, "memory_gib": 1.0}]
     light = [{"ranks": 1, "worlds": 1, "ms": 1.0, "memory_gib": 1.0}]

@@ -111,7 +111,7 @@ def test_a_table_is_found_where_it_is_named_and_says_when_it_is_none(monkeypatch
     path.write_text('{"1 of a layer": {"pixels": 3}}')
     with pytest.raises(ValueError, match=r"tiles\.json is no table of tiles"):
         TileTable.read(path)
-    assert file_name("NVIDIA H200") == "nvidia-h200.json"
+    assert file_name((9, 0)) == "sm90.json"
 
 
 def test_winners_are_right_and_quicker_than_the_other_kernel():

@@ -30,7 +30,10 @@ from engine.models.world_model import WorldModel
 from engine.profiles import VERSION, DecodeTime, Link, Model, Profile, StepTime, TogetherTime
 
 _TICKS = 16
-_BIG, _SMALL = 16 << 20, 64  # bytes of the two messages that tell bandwidth and latency
+_BIG, _SMALL = (
+    {"cpu": 16 << 20, "cuda": 256 << 20},
+    64,
+)  # bytes of the two messages that tell bandwidth and latency
 
 
 @dataclass(frozen=True)
@@ -94,8 +97,9 @@ def measure_steps(rank: int, wanted: Wanted) -> list[StepTime]:
         split = make_split(config) if ranks > 1 else None
         world = GraphWorld(model, worlds, wanted.dtype, split, capture=wanted.device == "cuda")
         controls = np.ones(world.controls.shape, np.float32)
-        timing = timed({"": partial(world.step, controls)}, wanted.device, wanted.runs)[""]
-        out.append(StepTime(ranks, worlds, timing.median_ms, used_gib(wanted.device)))
+        step = {"": partial(world.step, controls)}
+        alone, row = (timed(step, wanted.device, wanted.runs, calls)[""].median_ms for calls in (1, _TICKS))
+        out.append(StepTime(ranks, worlds, alone, used_gib(wanted.device), row))
     return out
 
 
@@ -128,9 +132,9 @@ def measure_decodes(wanted: Wanted) -> list[DecodeTime]:
                 band=dearest if bands > 1 else None,
             )
             works[batch, bands] = made.replay
-    timings = timed(works, wanted.device, wanted.runs)
+    alone, row = (timed(works, wanted.device, wanted.runs, calls) for calls in (1, _TICKS))
     used = used_gib(wanted.device)
-    return [DecodeTime(batch, bands, t.median_ms, used) for (batch, bands), t in timings.items()]
+    return [DecodeTime(*key, alone[key].median_ms, used, row[key].median_ms) for key in works]
 
 
 def measure_together(wanted: Wanted) -> list[TogetherTime]:
@@ -150,7 +154,7 @@ def measure_together(wanted: Wanted) -> list[TogetherTime]:
 def measure_link(rank: int, wanted: Wanted) -> Link:
     """There and back between two ranks."""
     took_s = []
-    for size in (_SMALL, _BIG):
+    for size in (_SMALL, _BIG[wanted.device]):
         message = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
 
         def bounce(message: torch.Tensor = message) -> None:
@@ -159,21 +163,22 @@ def measure_link(rank: int, wanted: Wanted) -> Link:
                 way(message, 1 - rank)
 
         took_s.append(timed({"": bounce}, wanted.device, 20)[""].median_ms / 2e3)
-    return link_of(*took_s)
+    return link_of(_BIG[wanted.device], *took_s)
 
 
 def measure_to_host(wanted: Wanted) -> Link:
     took_s = []
-    for size in (_SMALL, _BIG):
+    for size in (_SMALL, _BIG[wanted.device]):
         there = torch.zeros(size, dtype=torch.uint8, device=wanted.device)
         here = torch.zeros(size, dtype=torch.uint8, pin_memory=there.is_cuda)
         copy = partial(here.copy_, there, non_blocking=True)
         took_s.append(timed({"": copy}, wanted.device, 20)[""].median_ms / 1e3)
-    return link_of(*took_s)
+    return link_of(_BIG[wanted.device], *took_s)
 
 
-def link_of(small_s: float, big_s: float) -> Link:
-    return Link(round(small_s * 1e6, 3), round(_BIG / max(big_s - small_s, 1e-9) / 1e9, 3))
+def link_of(big: int, small_s: float, big_s: float) -> Link:
+    """What a message of _SMALL and one of `big` bytes took, one way."""
+    return Link(round(small_s * 1e6, 3), round(big / max(big_s - small_s, 1e-9) / 1e9, 3))
 
 
 def used_gib(device: str) -> float:

@@ -26,10 +26,12 @@ def run_ranks(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    # Windows spawns; elsewhere torch is imported once, by a server that forks.
+    # Windows spawns; elsewhere torch is imported once, by a server that forks, and the job with it where that
+    # does not look for GPUs, which no fork survives: tests' modules do.
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
-        context.set_forkserver_preload([job.__module__, "torch.distributed"])
+        own = [job.__module__] if job.__module__.startswith("engine.") or device == "cpu" else []
+        context.set_forkserver_preload([*own, "torch.distributed"])
     results = context.Queue()
     arguments = (ranks, port, device, timeout_s, results, job, *args)
     processes = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(ranks)]

@@ -36,7 +36,7 @@ _FEW, _MANY, _MOST = 1, 5, 32  # blocks of a decoder's last stage
 
 
 def main() -> None:
-    parser = parser_for(__doc__, runs=200)
+    parser = parser_for(__doc__, runs=1000)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--profile", type=Path, help="predict from this one")
     parser.add_argument("--balance", action="store_true", help="a decoder that takes as long as a step")

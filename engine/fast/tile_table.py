@@ -3,13 +3,13 @@ kept in a file.
 
     python -m engine.bench.tiles --game wide-decoder --batch 64 --keep FILE
 
-writes it; DREAMCADE_TILES=FILE has it used, and assets/tiles/<GPU>.json is used where that is not said. A
-layer that stands in no table, or is quicker so, runs by the kernel of engine/fast/fused_decoder.py."""
+writes it; DREAMCADE_TILES=FILE has it used, and assets/tiles/sm90.json (on GPUs of compute capability 9.0)
+where that is not said. A layer that stands in no table, or is quicker so, runs by the kernel of
+engine/fast/fused_decoder.py."""
 
 import json
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -94,13 +94,13 @@ NO_TILES = TileTable()
 
 
 def tiles_at_hand(device: torch.device) -> TileTable:
-    """Those that were named, else this kind of GPU's, else none."""
+    """Those that were named, else this kind of chip's, else none."""
     named = os.environ.get(VARIABLE)
     if named:
         return _read(Path(named))
     if device.type != "cuda":
         return NO_TILES
-    path = SHIPPED / file_name(torch.cuda.get_device_name(device))
+    path = SHIPPED / file_name(torch.cuda.get_device_capability(device))
     return _read(path) if path.exists() else NO_TILES
 
 
@@ -109,6 +109,6 @@ def _read(path: Path) -> TileTable:
     return TileTable.read(path)
 
 
-def file_name(hardware: str) -> str:
-    """NVIDIA H200 -> nvidia-h200.json"""
-    return re.sub(r"[^a-z0-9]+", "-", hardware.lower()).strip("-") + ".json"
+def file_name(capability: tuple[int, int]) -> str:
+    """Of a kind of chip: (9, 0), an H100 or an H200 -> sm90.json"""
+    return f"sm{capability[0]}{capability[1]}.json"

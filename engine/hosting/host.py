@@ -12,6 +12,7 @@ from engine.hosting.reporter import Reporter
 from engine.hosting.role import Role
 from engine.hosting.turns import PictureTurns, waits_for_true
 from engine.inner import Begin, Control, Input, Joined, RankLine, Start, Stop, ToRank
+from engine.pacing.clock import FPS
 from engine.supervision.lifeline import BEAT_S, LOADING_S, PATIENCE_S, Lifeline
 
 _FRAMES_HUNG = 20  # a role that needs this many times its usual time hangs, if that is more than PATIENCE_S
@@ -73,7 +74,7 @@ class Host:
         elif (role := self._pictures.next(pictures, now_s)) is not None:
             self._stepped_world = False
             self._timed(role, lambda: role.step(now_s))
-        elif (drafting := self._drafting(self._due_s(now_s))) is not None:
+        elif (drafting := self._drafting(now_s)) is not None:
             drafting.draft()
 
     def close(self) -> None:
@@ -93,20 +94,21 @@ class Host:
     def _idle_s(self) -> float:
         if self._pictures.is_under_way:
             return 0.0
-        due_s = self._due_s(time.monotonic())
+        now_s = time.monotonic()
+        due_s = min((role.seconds_until_due(now_s) for role in self._playing()), default=math.inf)
         away = any(session.is_away for session in self._sessions.values())
-        return 0.0 if self._drafting(due_s) is not None else min(_AWAY_LOOK_S if away else BEAT_S, due_s)
+        return 0.0 if self._drafting(now_s) is not None else min(_AWAY_LOOK_S if away else BEAT_S, due_s)
 
-    def _due_s(self, now_s: float) -> float:
-        return min((role.seconds_until_due(now_s) for role in self._playing()), default=math.inf)
-
-    def _drafting(self, spare_s: float) -> Role | None:
-        """The role that wants to make a draft which is done before anything is due. Where several play, spare
-        time is theirs."""
+    def _drafting(self, now_s: float) -> Role | None:
+        """The role that wants to make a draft which is done before a step is due, and holds no picture up for
+        longer than a frame: the presentation catches up with that. Where several play, spare time is
+        theirs."""
         if len(self._sessions) > 1 or not self._cast.drafts:
             return None
-        drafting = (role for role in self._playing() if role.draft_s < min(spare_s, _LONGEST_DRAFT_S))
-        return next(drafting, None)
+        roles = self._playing()
+        until_s = (role.seconds_until_due(now_s) + (role.name != "world") / FPS for role in roles)
+        spare_s = min((*until_s, _LONGEST_DRAFT_S))
+        return next((role for role in roles if role.draft_s < spare_s), None)
 
     def _handle(self, message: ToRank) -> None:
         match message:
