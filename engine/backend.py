@@ -116,11 +116,13 @@ def load_backend(
     roles: tuple[str, ...] = ("world", "decoder"),
     threads: int = 2,
     weights: str | None = None,
+    decoder: str | None = None,
 ) -> Backend:
     """The fastest backend this machine has for `game`; compiles only what `roles` need.
 
-    weights: a directory instead of the shipped assets/weights/<game>. Raises WeightsError (missing, truncated
+    weights: a directory instead of the shipped assets/weights/<game>. decoder: "cpu" or "wide" instead of
+    what fits the device. Raises WeightsError (missing, truncated
     or altered weights; wrong shapes in the config), whose text says what to do."""
     from engine.fast.choose import choose_backend
 
-    return choose_backend(game, device=device, roles=roles, threads=threads, weights=weights)
+    return choose_backend(game, device=device, roles=roles, threads=threads, weights=weights, decoder=decoder)

@@ -14,6 +14,7 @@ from engine.bench.decoder import COLUMNS, ROWS
 from engine.bench.presets import preset
 from engine.config import AutoencoderConfig, ConfigError, GameConfig, WideDecoderConfig
 from engine.fast.bands import Rows, band_macs
+from engine.fast.choose import paints_wide
 from engine.fast.torch_backend import TorchBackend
 from engine.models.autoencoder import Decoder
 from engine.models.weights import SHIPPED, WIDE, WeightsError, build, has_part, load_config, load_part
@@ -179,19 +180,25 @@ def test_it_is_packed_alone_and_goes_with_its_encoder(weights):
 # -- who uses it --------------------------------------------------------------------------------------
 
 
-def painter(weights: Path, device: str) -> tuple[str, str]:
-    """The decoder's name, and the part that holds it; nothing is loaded."""
-    backend = TorchBackend("racing", weights, device, 1)
-    return backend.decoder_name, backend._decoder_part
-
-
 def test_gpus_paint_with_it_unless_it_is_switched_off(weights, monkeypatch):
-    assert painter(weights, "cuda") == ("wide", WIDE)
-    assert painter(weights, "cpu") == ("cpu", "decoder")
+    assert paints_wide(weights, "cuda", None) and not paints_wide(weights, "cpu", None)
     monkeypatch.setenv("DREAMCADE_WITHOUT", "wide")
-    assert painter(weights, "cuda") == ("cpu", "decoder")
+    assert not paints_wide(weights, "cuda", None)
     monkeypatch.delenv("DREAMCADE_WITHOUT")
-    assert painter(without_wide(weights), "cuda") == ("cpu", "decoder")
+    assert not paints_wide(without_wide(weights), "cuda", None)
+
+
+def test_either_can_be_named_and_the_wide_one_must_be_there(weights):
+    named = load_backend("racing", weights=str(weights), decoder="wide")
+    latent = torch.nn.functional.normalize(torch.randn(named.latent_shape), dim=0).numpy()
+    latent *= named.latent_shape[0] ** 0.5
+    plain = TorchBackend("racing", weights, "cpu", 1, wide=True)
+    assert (named.decoder_name, plain.decoder_name) == ("wide", "wide")
+    off = named.decoder().decode(latent).astype(int) - plain.decoder().decode(latent)
+    assert abs(off).max() <= 6  # bfloat16
+    assert not paints_wide(weights, "cuda", "cpu")
+    with pytest.raises(WeightsError, match="no wide decoder: leave --decoder out"):
+        load_backend("racing", weights=str(without_wide(weights)), decoder="wide")
 
 
 def test_a_cpu_never_reads_it(weights):

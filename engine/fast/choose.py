@@ -4,23 +4,42 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from engine.backend import Backend
-from engine.models.weights import SHIPPED, WeightsError, load_config
+from engine.models.weights import SHIPPED, WIDE, WeightsError, has_part, load_config
 from engine.without import without
 from games import GAMES
 
 
 def choose_backend(
-    game: str, *, device: str, roles: tuple[str, ...], threads: int, weights: str | None
+    game: str,
+    *,
+    device: str,
+    roles: tuple[str, ...],
+    threads: int,
+    weights: str | None,
+    decoder: str | None = None,
 ) -> Backend:
     """OpenVINO on a CPU that has it, PyTorch otherwise. See engine.backend.load_backend."""
     directory = weights_directory(game, weights)
+    wide = paints_wide(directory, device, decoder)
     if device == "cpu" and find_spec("openvino") and "openvino" not in without():
         from engine.fast.openvino_backend import OpenVinoBackend
 
-        return OpenVinoBackend(game, directory, threads)
+        return OpenVinoBackend(game, directory, threads, wide)
     from engine.fast.torch_backend import TorchBackend
 
-    return TorchBackend(game, directory, device, threads)
+    return TorchBackend(game, directory, device, threads, wide)
+
+
+def paints_wide(directory: Path, device: str, decoder: str | None) -> bool:
+    """Whether the wide decoder paints: if it is named, else on a GPU where there is one and
+    DREAMCADE_WITHOUT=wide does not switch it off. Raises WeightsError where there is none."""
+    there = has_part(directory, WIDE)
+    if decoder == "wide" and not there:
+        raise WeightsError(
+            f"the weights in {directory} have no wide decoder: leave --decoder out, or train one with "
+            "`dreamcade train GAME wide_decoder`"
+        )
+    return decoder == "wide" or (decoder is None and device == "cuda" and there and "wide" not in without())
 
 
 def weights_directory(game: str, weights: str | None) -> Path:

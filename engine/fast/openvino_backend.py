@@ -24,7 +24,7 @@ from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
 from engine.fast.int8_ranges import INT8_PARTS, Calibration, int8_or_why_not
 from engine.fast.openvino_decoder import pixels
 from engine.fast.own_worlds import OwnWorlds
-from engine.models.weights import has_part, load_config, weights_id
+from engine.models.weights import WIDE, has_part, load_config, weights_id
 
 DRAFTS = "drafts"
 """The graph of an extrapolator with a draft; "extrapolator" is what it does without one, half the work."""
@@ -39,7 +39,7 @@ class OpenVinoBackend:
     device = "cpu"
     min_stride = 4  # smaller ones take shown frames away, and the dream is judged at 4
 
-    def __init__(self, game: str, directory: Path, threads: int) -> None:
+    def __init__(self, game: str, directory: Path, threads: int, wide: bool = False) -> None:
         self.game, self.directory = game, directory
         self.config, _ = load_config(directory)
         self.weights_id = weights_id(directory)
@@ -49,6 +49,9 @@ class OpenVinoBackend:
         self.calibrated = calibrated(directory)
         self.name = "-".join(["openvino", precision, *(["int8"] if self.calibrated else [])])
         self.decoder_name = "cpu-int8" if "decoder" in self.calibrated else "cpu"
+        self._decoder_part = "decoder"
+        if wide:
+            self.decoder_name, self._decoder_part = "wide", WIDE
         self.settings = {
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
@@ -92,7 +95,7 @@ class OpenVinoBackend:
         return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type)
 
     def decoder(self) -> "OpenVinoDecoder":
-        return OpenVinoDecoder(self._compiled("decoder"))
+        return OpenVinoDecoder(self._compiled(self._decoder_part))
 
     def encoder(self) -> "OpenVinoEncoder":
         return OpenVinoEncoder(self._compiled("encoder"))

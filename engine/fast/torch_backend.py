@@ -18,23 +18,20 @@ from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
 from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import WIDE, has_part, load_config, load_part, weights_id
 from engine.models.world_model import Inputs, WorldModel
-from engine.without import without
 
 
 class TorchBackend:
-    """One game's models on `device`, on a GPU with the wide decoder where there is one and
-    DREAMCADE_WITHOUT=wide does not switch it off. See engine.backend.Backend."""
+    """One game's models on `device`, with the wide decoder or the CPU's. See engine.backend.Backend."""
 
     min_stride = 4  # where the dream is judged
 
-    def __init__(self, game: str, directory: Path, device: str, threads: int) -> None:
+    def __init__(self, game: str, directory: Path, device: str, threads: int, wide: bool = False) -> None:
         self.game, self.directory, self.device = game, directory, device
         self.config, _ = load_config(directory)
         self.weights_id = weights_id(directory)
         self.name = f"torch-{device}-" + ("bf16" if device == "cuda" else "f32")
         self.dtype = torch.bfloat16 if device == "cuda" else torch.float32
         self.latent_shape = (self.config.world.channels, self.config.world.rows, self.config.world.columns)
-        wide = device == "cuda" and "wide" not in without() and has_part(directory, WIDE)
         self.decoder_name, self._decoder_part = ("wide", WIDE) if wide else ("cpu", "decoder")
         if device == "cpu":
             torch.set_num_threads(threads)

@@ -113,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--minutes", type=parse_minutes, help="also minutes of autopilot play on every seed")
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    made.add_argument("--decoder", choices=("cpu", "wide"), help="instead of what fits the device")
     made.add_argument("--threads", type=int, default=2, help="on a CPU")
     made.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
     made.add_argument("--report", type=Path, help="write strips, films, curves and a page there")
@@ -125,7 +126,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     game, stride = args.game, args.stride
     weights = str(args.weights) if args.weights else None
     roles = ("world", "decoder", "encoder")
-    backend = load_backend(game, device=args.device, roles=roles, threads=args.threads, weights=weights)
+    sizes = {"device": args.device, "threads": args.threads, "weights": weights, "decoder": args.decoder}
+    backend = load_backend(game, roles=roles, **sizes)
     reader = load_reader(game, args.weights)
     result = evaluate(game, backend, args.seeds, stride, args.steps, reader)
     result["filled"] = measure_filled(game, backend, args.weights or SHIPPED / game, args.seeds, stride)

@@ -14,7 +14,7 @@ On a machine with two GPUs, a game each (starting and judging take about a minut
     CUDA_VISIBLE_DEVICES=1 python -m engine.training.wide_decoder platformer --minutes 6.5 --out OUT & wait
     for game in racing platformer; do
       python -m engine.training.pack $game --source OUT  # renews what OUT holds: no other stage's files there
-      dreamcade evaluate $game --device cuda --json  # with DREAMCADE_WITHOUT=wide: the CPU's decoder
+      dreamcade evaluate $game --device cuda --json  # --decoder cpu: the CPU's
     done
 
 Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 GFLOP), 8 MiB in OUT, 3.3 MiB
