@@ -75,12 +75,11 @@ def test_many_worlds_take_large_products(monkeypatch):
     monkeypatch.setattr(cuda_graph, "has_kernels", lambda device: True)
     model = model_of(replace(tiny_config().world, layers=1, time_layers=(0,)))
     tokens = model.config.tokens
-    few, many = (
-        StaticWorld(model, n, torch.float32) for n in (LEAST_ROWS // tokens, LEAST_ROWS // tokens + 1)
-    )
+    enough = -(-LEAST_ROWS // tokens)
+    few, many = (StaticWorld(model, n, torch.float32) for n in (enough - 1, enough))
     assert not takes(few) and takes(many)
     assert make_body(few) is FusedStep and make_body(many) is ManyStep
-    crumbs = StaticWorld(model_of(small()), LEAST_ROWS // 4, torch.float32)
+    crumbs = StaticWorld(model_of(small()), LEAST_ROWS, torch.float32)
     assert make_body(crumbs) is FusedStep, "a tile would have rows of three worlds"
     monkeypatch.setattr(cuda_graph, "has_kernels", lambda device: False)
     assert make_body(many) is plain_body

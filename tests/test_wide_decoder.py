@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from engine.backend import load_backend
 from engine.bench.decoder import COLUMNS, ROWS
@@ -17,8 +17,9 @@ from engine.fast.bands import Rows, band_macs
 from engine.fast.choose import paints_wide
 from engine.fast.torch_backend import TorchBackend
 from engine.models.autoencoder import Decoder
+from engine.models.layers import to_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, build, has_part, load_config, load_part
-from engine.training import data, pack, unpack, wide_decoder
+from engine.training import data, pack, steady, unpack, wide_decoder
 from engine.training.widen import widened
 from games import GAMES
 from tests.tiny import shaken, store_tiny, tiny_config
@@ -234,8 +235,58 @@ def test_the_stage_trains_a_decoder_that_pack_takes(game, tmp_path, monkeypatch,
     assert all(torch.equal(saved[f"{WIDE}.{name}"].float(), value) for name, value in again.items())
 
 
+def sphere_latents(*size: int) -> torch.Tensor:
+    return to_sphere(torch.randn(*size), dim=1)
+
+
+def test_windows_on_which_the_decoders_disagree_are_the_calm_ones():
+    def before(z: torch.Tensor) -> torch.Tensor:
+        return torch.where(z.mean((1, 2, 3), keepdim=True) > 0, 9.0, 0.02).expand(-1, 3, 240, 240)
+
+    def calm(z: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(z), 3, 240, 240)
+
+    latents = torch.ones(2, 16, 5, 5) * torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
+    pictures, apart = steady.wanted(latents, before, calm)
+    assert apart.tolist() == [True, False]
+    assert pictures.mean((1, 2, 3)).tolist() == pytest.approx([0.0, 0.02])
+
+
+def test_latents_are_disturbed_on_the_sphere_and_every_fourth_not_at_all():
+    torch.manual_seed(0)
+    latents = sphere_latents(8, 16, 5, 5)
+    made = steady.disturbed(latents)
+    assert torch.allclose(made.square().mean(1), torch.ones(8, 5, 5), atol=1e-3)
+    same = (made == latents).all(1).flatten(1).all(1)
+    assert same.tolist()[::4] == [True, True] and not same[1::4].any() and not same[2::4].any()
+
+
+def test_the_steady_stage_calms_a_decoder_that_blows_up(tmp_path, monkeypatch, capsys):
+    store_tiny(tmp_path / "weights")
+    made = {f"{WIDE}.{k}": 3 * v for k, v in load_part(tmp_path / "weights", WIDE).state_dict().items()}
+    save_file(made, tmp_path / "wild.safetensors")
+    shape = load_config(tmp_path / "weights")[0].world
+    latents = sphere_latents(4, shape.channels, shape.rows, shape.columns).numpy()
+    monkeypatch.setattr(steady, "dreamed_latents", lambda *told: latents)
+    monkeypatch.setattr(steady, "_LR", 3e-3)
+    args = ["racing", "--minutes", "0.08", "--f32", "--wide", str(tmp_path / "wild.safetensors")]
+    args += ["--out", str(tmp_path), "--weights", str(tmp_path / "weights")]
+    path = steady.run(steady.parser().parse_args(args))
+    before, after = (
+        float(line.split(" by ")[1].split()[0])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("before", "after"))
+    )
+    assert after < before
+    config = load_config(tmp_path / "weights")[0]
+    monkeypatch.setattr(pack, "game_config", lambda game: config)
+    run(monkeypatch, pack, "racing", "--source", path.parent, "--target", tmp_path / "weights")
+    assert load_part(tmp_path / "weights", WIDE)
+
+
 def test_the_stage_sees_other_seeds_than_its_judge():
     assert wide_decoder.WideDecoderTraining.first_seed in data.TRAIN_SEEDS
+    assert steady.FIRST_SEED in data.TRAIN_SEEDS
 
 
 def test_sizes_of_a_wide_decoder_leave_the_encoder_alone():

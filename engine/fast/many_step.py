@@ -18,9 +18,10 @@ from engine.fast.static_world import StaticWorld
 from engine.fast.tiled_convolution import described
 from engine.fast.world_kernels import EPSILON
 
-LEAST_ROWS = 4096
-"""From so many tokens at once on, large products should win. Reckoned, and no machine has said so yet
-(`bench engine --worlds` will), so it lies above the 16 worlds that one engine's players need."""
+LEAST_ROWS = 640
+"""From so many tokens at once on, large products win: 4 worlds of the games took 0.585 ms for 1.044, 2 took
+0.534 for 0.514 (one H100, `bench engine --worlds`)."""
+_LEAST_ROWS_WIDE, _WIDE = 4096, 512  # of models wider than that, where nobody measured
 _LEAST_TOKENS = 64  # of one world: a tile has rows of two worlds at most
 _HOPPER = (9, 0)  # the first with a copy engine
 _NORMED_ROWS = 4
@@ -130,7 +131,8 @@ class ManyStep(FusedStep):
 
 def takes(world: StaticWorld) -> bool:
     """Whether its step has products large enough, and of a shape that boxes can be copied of."""
-    many = world.slots * world.config.tokens >= LEAST_ROWS and world.config.tokens >= _LEAST_TOKENS
+    least = LEAST_ROWS if world.config.width <= _WIDE else _LEAST_ROWS_WIDE
+    many = world.slots * world.config.tokens >= least and world.config.tokens >= _LEAST_TOKENS
     return many and world.config.width * world.dtype.itemsize % 16 == 0 and _has_copy_engine(world.device)
 
 
