@@ -72,7 +72,7 @@ def test_impossible_wide_decoders_are_refused(told, why):
 
 
 def test_the_trained_sizes_are_what_a_gpu_affords_and_the_weights_have_room_for():
-    decoder = Decoder(preset("gpu-decoder").autoencoder)
+    decoder = Decoder(preset("racing-wide").autoencoder)
     parameters = sum(p.numel() for p in decoder.parameters())
     gflop = 2e-9 * band_macs(decoder, Rows(0, ROWS, ROWS), COLUMNS)
     assert 4.0e6 < parameters < 4.25e6 and 15 < gflop < 25

@@ -1,7 +1,7 @@
 """The curve of `bench engine --worlds 1,2,4,...`: true frames a second of so many worlds at once, each tick
 one step of all and one decode of all, every picture's bytes on the host.
 
-    python -m engine.bench.engine --game racing --device cuda --worlds 1,16,128 --decoders racing,wide-decoder
+    python -m engine.bench.engine --game racing --device cuda --worlds 1,16,128 --decoders racing,racing-wide
 
 One world, several decoders: `curve` in the JSON has a point a number of worlds,
 

@@ -62,19 +62,21 @@ class Job:
 def jobs(out: Path, profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     """In order of what is wanted most. small: tiny sizes instead, to see that everything runs; ranks: numbers
     of world ranks to profile, "1" or "1,2"."""
-    racing, platformer, wide = ("small",) * 3 if small else ("racing", "platformer", "wide-decoder")
+    racing, platformer, wide = ("small",) * 3 if small else ("racing", "platformer", "racing-wide")
+    wider = "small" if small else "wide-decoder"
     big, many, batch = ("small", "1,2", 2) if small else ("wide-world", "1,2,4,8,16,32,64,128,256", 64)
     few = "--runs 2" if small else ""
     for game in (racing, wide, platformer):
         yield Job("one", "engine", f"--game {game} {few}")
     if not small:
-        for game, size in ((wide, batch), (racing, 2 * batch)):
+        for game, size in ((wider, batch), (wide, batch), (racing, 2 * batch)):
             yield Job("decoder", "tiles", f"--game {game} --batch {size} --keep {out / TILES}", 120)
-    yield Job("decoder", "decoder", f"--game {wide} --batch {batch} {few}", 90)
-    yield Job("decoder", "decoder", f"--game {wide} --batch 1 {few}")
+    for game in dict.fromkeys((wider, wide)):
+        yield Job("decoder", "decoder", f"--game {game} --batch {batch} {few}", 90)
+        yield Job("decoder", "decoder", f"--game {game} --batch 1 {few}")
     yield Job("decoder", "decoder", f"--game {racing} --batch 1 {few}")
     counted = "eager,fused" + (",tiled" if has_tiles(out) else "")
-    yield Job("decoder", "hbm", f"--game {wide} --batch {batch} --ways {counted}", 90)
+    yield Job("decoder", "hbm", f"--game {wider} --batch {batch} --ways {counted}", 90)
     both = ",".join(dict.fromkeys((racing, wide)))
     first = "1,2" if small else "128,1,40,16,64,256,32,8,4,2"  # in the order of what is wanted most
     curve = f"--game {racing} --worlds {first} --decoders {both} --seconds 130 {few}"
@@ -97,7 +99,7 @@ def jobs(out: Path, profiles: Path, small: bool, ranks: str) -> Iterator[Job]:
     yield Job("slow", "world", f"--game {racing} --tuned {few}", 150)
     yield Job("slow", "engine", f"--game {racing} --tuned {few}", 120)
     yield Job("slow", "engine", f"--game {racing} --compiled {few}", 120)
-    for game, size in ((racing, 1), (wide, batch)):
+    for game, size in ((racing, 1), (wider, batch), (wide, batch)):
         for way in ("tuned", "compiled"):
             yield Job("slow", "decoder", f"--game {game} --batch {size} --{way} {few}", 150)
 

@@ -1,4 +1,5 @@
-"""Sizes to measure: the two games as shipped, and untrained ones in which one role is the bottleneck."""
+"""Sizes to measure: the two games as shipped, with either decoder, and untrained ones in which one role is
+the bottleneck."""
 
 import json
 from dataclasses import replace
@@ -21,10 +22,7 @@ UNTRAINED = {
             width=2048, layers=12, heads=16, time_layers=(2, 5, 8, 11), registers=38, rows=20, columns=30
         ),
     ),
-    "gpu-decoder": GameConfig(  # of the sizes that stage wide_decoder trains
-        "gpu-decoder", WideDecoderConfig().of(AutoencoderConfig())
-    ),
-    "wide-decoder": GameConfig(  # what a GPU affords: some four times the shipped one
+    "wide-decoder": GameConfig(  # as dear as the games' wide ones, and wider: channels fill the matrix units
         "wide-decoder", AutoencoderConfig(decoder_widths=(512, 320, 128), decoder_blocks=(2, 3, 2))
     ),
     "heavy-decoder": GameConfig(
@@ -36,19 +34,24 @@ UNTRAINED = {
         WorldConfig(width=1024, layers=16, heads=8, time_layers=(3, 7, 11, 15)),
     ),
 }
-NAMES = (*GAMES, *UNTRAINED)
+WIDE = "-wide"
+NAMES = (*GAMES, *(game + WIDE for game in GAMES), *UNTRAINED)
 
 
 def preset(name: str) -> GameConfig:
-    """Shapes by name; those of a game come from its shipped weights."""
+    """Shapes by name; those of a game come from its shipped weights, GAME-wide has its wide decoder."""
     if name in UNTRAINED:
         return UNTRAINED[name]
-    path = SHIPPED / name / "config.json"
-    if not path.exists():
-        return replace(GameConfig(name), game=name)
-    data = json.loads(path.read_text(encoding="utf-8"))
-    data.pop("files", None)
-    return GameConfig.from_json(data)
+    game = name.removesuffix(WIDE)
+    path, config = SHIPPED / game / "config.json", GameConfig(game)
+    if path.exists():
+        data = json.loads(path.read_text(encoding="utf-8"))
+        data.pop("files", None)
+        config = GameConfig.from_json(data)
+    if game == name:
+        return config
+    wide = config.wide_decoder or WideDecoderConfig()
+    return replace(config, autoencoder=wide.of(config.autoencoder))
 
 
 def label(name: str) -> str:
