@@ -16,7 +16,7 @@ from client.errors import UserError
 from client.handshake import obituary, refusal
 from client.link import Link
 from client.options import PlayOptions
-from client.pacing import Pacer
+from client.pacing import INPUT_TICK_S, PAUSED_TICK_S, Pacer
 from client.recorder import Recorder
 from client.report import Report
 from client.screen import Screen
@@ -36,7 +36,7 @@ from engine.protocol import (
 )
 from games import GAMES
 
-_REDRAW_S = 1 / 30
+_REDRAW_S = 1 / 8
 
 
 class Play:
@@ -88,7 +88,8 @@ class Play:
     def step(self) -> None:
         """One turn of the loop."""
         waiting_s = self._waiting.received_s if self._waiting else None
-        self._connection.wait(self._pacer.sleep_s(time.perf_counter(), waiting_s))
+        tick_s = PAUSED_TICK_S if self._paused else INPUT_TICK_S
+        self._connection.wait(self._pacer.sleep_s(time.perf_counter(), waiting_s, tick_s))
         self._take_messages(time.perf_counter())
         self._take_keys()
         self._send_buttons()
@@ -250,9 +251,7 @@ class Play:
             self._waiting, self._shown = None, picture
             self._draw(now_s)
             self._measure(picture, time.perf_counter())
-        elif self._shown is not None and now_s - self._drawn_s > (
-            _REDRAW_S if self._paused else 4 * _REDRAW_S
-        ):
+        elif self._shown is not None and now_s - self._drawn_s > _REDRAW_S:
             self._draw(now_s)
 
     def _measure(self, picture: Picture, shown_s: float) -> None:

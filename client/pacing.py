@@ -1,7 +1,7 @@
 """When a received picture goes to the screen, and how long the loop may sleep before it looks at the keys
 again."""
 
-INPUT_TICK_S = 1 / 240
+INPUT_TICK_S, PAUSED_TICK_S = 1 / 240, 1 / 60
 """The loop never sleeps longer than this, so a key waits at most this long for its message."""
 
 _ALPHA = 0.2
@@ -45,9 +45,9 @@ class Pacer:
     def shown(self, now_s: float) -> None:
         self._last_shown_s = now_s
 
-    def sleep_s(self, now_s: float, waiting_received_s: float | None) -> float:
+    def sleep_s(self, now_s: float, waiting_received_s: float | None, tick_s: float = INPUT_TICK_S) -> float:
         """How long to sleep: until the waiting picture is due or the next look at the keys, whichever is
         first."""
         if waiting_received_s is None:
-            return INPUT_TICK_S
-        return min(INPUT_TICK_S, max(0.0, self.due_s(waiting_received_s) - now_s))
+            return tick_s
+        return min(tick_s, max(0.0, self.due_s(waiting_received_s) - now_s))

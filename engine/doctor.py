@@ -77,7 +77,7 @@ def examine(weights_root: Path = _SHIPPED) -> Report:
     gpus = machine.gpus()
     weights = tuple(check_weights(game, weights_root / game) for game in GAMES)
     backend = expected_backend(packages, machine.isa_flags())
-    together = together_or_apart("auto", "cpu", machine.cores(), len(gpus))
+    together = together_or_apart("auto", "cpu", machine.useful_cores(), len(gpus))
     problems = find_problems(packages, weights)
     return Report(
         ok=not any(problem.severe for problem in problems),
@@ -92,7 +92,7 @@ def examine(weights_root: Path = _SHIPPED) -> Report:
         device="cpu" if not gpus else "cpu (or --device cuda)",
         backend=backend,
         together=together,
-        sharing=sharing(together, machine.cores()),
+        sharing=sharing(together, machine.useful_cores(), machine.parallel_gain()),
         int8=int8_use(backend, weights, machine.isa_flags()),
         switched_off=tuple(sorted(without())),
         weights=weights,
@@ -163,7 +163,7 @@ def find_problems(packages: dict[str, str], weights: tuple[Weights, ...]) -> tup
         problems.append(
             Problem(what, "close other programs, or attach to a remote engine with --engine", severe=False)
         )
-    if machine.cores() < 2:
+    if machine.useful_cores() < 2:
         problems.append(
             Problem("one core: pictures will be few", "attach to a remote engine with --engine", severe=False)
         )

@@ -116,7 +116,7 @@ class Verifier:
 def verify(directory: Path, fake: bool = False, say: Any = None) -> Verdict:
     """Raises EngineError for what is no recording of a dream."""
     meta, entries = read(directory)
-    cores = machine.cores()
+    cores = machine.useful_cores()
     threads = cores if together_or_apart("auto", "cpu", cores, 0) else max(1, cores // 2)
     _limit_threads(threads)
     verifier = Verifier(meta.game, ModelsAtHand(("world",), "cpu", threads, None, fake))

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
+from engine import machine
 from engine.errors import UsageError
 from engine.lobby.address import in_use
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from engine.supervision.launch_options import check, parse
-from engine.supervision.placement import team_of, threads_each, together_or_apart
+from engine.supervision.placement import sharing, team_of, threads_each, together_or_apart
 from tests.engine_harness import ROOT, engine, player
 
 
@@ -114,6 +115,27 @@ def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the
             assert me.expect(Loading).fraction >= first.fraction
             assert me.expect(Welcome).game == "platformer"
             assert me.frames(0.2)
+
+
+@pytest.mark.parametrize(("both", "useful"), [(1.0, 2), (1.9, 1)], ids=["two cores", "one core twice"])
+def test_whether_two_cores_are_two_is_measured(monkeypatch, both, useful):
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    monkeypatch.setattr(machine, "_hashing_s", lambda pool, threads: both if threads == 2 else 1.0)
+    machine.parallel_gain.cache_clear()
+    assert machine.parallel_gain() == pytest.approx(2 / both, abs=0.01)
+    assert machine.useful_cores() == useful
+    together = together_or_apart("auto", "cpu", machine.useful_cores(), 0)
+    assert together is (useful == 1)
+    assert f"{machine.parallel_gain():g} times the work of one" in sharing(
+        together, useful, machine.parallel_gain()
+    )
+    machine.parallel_gain.cache_clear()
+
+
+def test_a_containers_quota_of_time_counts(tmp_path):
+    for text, least in (("100000 100000", 1), ("max 100000", machine.cores()), ("junk", machine.cores())):
+        (tmp_path / "cpu.max").write_text(text)
+        assert machine.cores(tmp_path / "cpu.max") == least
 
 
 def test_roles_share_a_process_where_they_would_share_cores_anyway():

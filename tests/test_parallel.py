@@ -54,7 +54,9 @@ def dream_on_rank(rank: int, config: WorldConfig, kind: type) -> list[tuple[np.n
 
 
 @pytest.mark.parametrize(
-    ("heads", "kind"), [(2, HeadSplit), (3, RingSplit)], ids=["all-to-all by heads", "ring"]
+    ("heads", "kind"),
+    [(2, HeadSplit), (4, HeadSplit), (3, RingSplit)],
+    ids=["all-to-all by heads", "in two chunks", "ring"],
 )
 def test_two_ranks_dream_what_one_dreams_across_the_rings_rollover(heads, kind):
     config = config_for(heads)
@@ -226,7 +228,7 @@ def two_gpus() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("heads", [2, 3], ids=["all-to-all by heads", "ring"])
+@pytest.mark.parametrize("heads", [2, 4, 3], ids=["all-to-all by heads", "in two chunks", "ring"])
 def test_two_gpus_dream_what_one_rank_dreams(heads):
     two_gpus()
     config = config_for(heads)

@@ -19,6 +19,10 @@ from engine.team import check_tokens
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its older name
 
 
+CHUNKS = 2
+"""Of a rank's heads, where it divides them."""
+
+
 class _Shared:
     def __init__(self, group: Group = None) -> None:
         self.group, self.rank, self.ranks = group, dist.get_rank(group), dist.get_world_size(group)
@@ -31,25 +35,31 @@ class _Shared:
 
 
 class HeadSplit(_Shared):
-    """DeepSpeed-Ulysses: for attention a rank holds all tokens of heads / ranks heads."""
+    """DeepSpeed-Ulysses: for attention a rank holds all tokens of heads / ranks heads. They go in chunks, so
+    that one chunk's attention is computed while another one travels. Tokens are the outermost of what a rank
+    gets: what came from all of them is one tensor with one stride a token, and is attended to in place."""
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """[B, S / ranks, heads, head_width] each -> the same."""
-        packed = torch.stack((q, k, v)).unflatten(3, (self.ranks, -1))  # [3, B, S', ranks, heads / ranks, hd]
-        swapped = self._all_to_all(
-            packed.permute(3, 0, 1, 4, 2, 5)
-        )  # [ranks of tokens, 3, B, heads', S', hd]
-        q, k, v = swapped.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)  # [B, heads / ranks, S, hd]
-        y = F.scaled_dot_product_attention(q, k, v).unflatten(2, (self.ranks, -1))
-        back = self._all_to_all(y.permute(2, 0, 3, 1, 4))  # [ranks of heads, B, S', heads', hd]
-        return back.permute(1, 2, 0, 3, 4).flatten(2, 3)
+        own = q.shape[2] // self.ranks
+        chunks = CHUNKS if own % CHUNKS == 0 else 1
+        asked = (x.unflatten(2, (self.ranks, chunks, -1)).permute(3, 2, 1, 0, 4, 5) for x in (q, k, v))
+        sent = torch.stack(tuple(asked), 4)  # [chunks, ranks, S', B, 3, heads', head_width]
+        coming, returning = [self._exchanged(chunk) for chunk in sent], []
+        for came, work in coming:
+            work.wait()
+            mixed = F.scaled_dot_product_attention(*came.flatten(0, 1).permute(2, 1, 3, 0, 4))
+            back = mixed.permute(2, 0, 1, 3).unflatten(0, (self.ranks, -1))  # [ranks of tokens, S', B, ...]
+            returning.append(self._exchanged(back.contiguous()))
+        for _, work in returning:
+            work.wait()
+        back = torch.stack([came for came, _ in returning])  # [chunks, ranks of heads, S', B, heads', hd]
+        return back.permute(3, 2, 1, 0, 4, 5).flatten(2, 4)
 
-    def _all_to_all(self, x: Tensor) -> Tensor:
-        """x[i] goes to rank i; out[i] came from rank i."""
-        x = x.contiguous()
+    def _exchanged(self, x: Tensor) -> tuple[Tensor, Any]:
+        """x[i] goes to rank i; out[i] comes from rank i, and is there when the work was waited for."""
         out = torch.empty_like(x)
-        dist.all_to_all_single(out, x, group=self.group)
-        return out
+        return out, dist.all_to_all_single(out, x, group=self.group, async_op=True)
 
 
 class RingSplit(_Shared):

@@ -19,7 +19,7 @@ SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "weights"
 
 def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
     """Whether one process hosts world and decoder. auto: where they share one core or one GPU anyway, a loop
-    that gives true steps priority beats two processes that compete.
+    that gives true steps priority beats two processes that compete. cores: machine.useful_cores, measured.
 
     On two cores a thread each was measured better than both threads for one after the other: a decode never
     waits for a step, and no thread waits for another that the system has put aside. Beside other work 59.5
@@ -34,13 +34,14 @@ def threads_each(processes: int, cores: int) -> int:
     return max(1, cores // processes)
 
 
-def sharing(together: bool, cores: int) -> str:
-    """How the cores are shared and why, for a human."""
+def sharing(together: bool, cores: int, gain: float) -> str:
+    """How the cores are shared and why, for a human. cores: useful ones; gain: machine.parallel_gain."""
     threads = threads_each(1 if together else 2, cores)
     each = f"{threads} thread" + ("s" if threads > 1 else "")
+    measured = f"two threads do {gain:g} times the work of one, measured now"
     if together:
-        return f"world and decoder in one process, {each}: they would share the core anyway"
-    return f"world and decoder in two processes, {each} each: no picture waits for a true step"
+        return f"world and decoder in one process, {each}: they would share the core anyway ({measured})"
+    return f"world and decoder in two processes, {each} each: no picture waits for a true step ({measured})"
 
 
 def team_of(options: argparse.Namespace) -> Team:
@@ -48,7 +49,7 @@ def team_of(options: argparse.Namespace) -> Team:
     world, decoder = options.world_ranks, options.decoder_ranks
     gpus = len(machine.gpus()) if options.device == "cuda" else 0
     alone = world == decoder == options.bands == 1
-    together = alone and together_or_apart(options.together, options.device, machine.cores(), gpus)
+    together = alone and together_or_apart(options.together, options.device, machine.useful_cores(), gpus)
     team = Team(world, decoder, options.bands, together or options.together == "yes")
     if options.device == "cuda" and not alone and team.size > gpus:
         raise UsageError(
@@ -89,7 +90,7 @@ def shapes_at(game: str, weights: str) -> GameConfig | None:
 
 def rank_arguments(options: argparse.Namespace, team: Team, inner: str, players: int) -> list[str]:
     """The same for every rank: RANK tells them apart."""
-    threads = threads_each(team.size, machine.cores())
+    threads = threads_each(team.size, machine.useful_cores())
     arguments = ["engine.rank", *team.arguments(), "--inner", inner, "--device", options.device]
     arguments += ["--threads", str(threads), "--weights", options.weights, "--players", str(players)]
     return [*arguments, "--fake"] if options.fake else arguments
