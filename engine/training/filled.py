@@ -101,12 +101,12 @@ OLD_BUTTONS = "learned_old_buttons"
 
 @dataclass
 class Scores:
-    """Per (case, frames ahead, estimator) lists of squared errors and similarities, of the seam [estimator],
-    and of milliseconds."""
+    """Per (case, frames ahead, estimator) lists of squared errors and similarities; [estimator]: of each seam
+    its jump and the change between true frames there, and milliseconds."""
 
     errors: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
     ssims: dict[tuple[str, int, str], list[float]] = field(default_factory=dict)
-    seams: dict[str, list[float]] = field(default_factory=dict)
+    seams: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     took_ms: dict[str, list[float]] = field(default_factory=dict)
 
     def excess(self, estimator: str, ahead: int, weights: dict[str, float]) -> float:
@@ -211,14 +211,14 @@ class Filling:
                 self.scores.ssims.setdefault((case, k, name), []).append(same[k - 1])
 
     def _seam(self, clip: Clip, name: str, made: Tensor, ceiling: Tensor) -> None:
-        """The change from the last filled frame to the next true one, over that between the true ones."""
+        """The change from the last filled frame to the next true one, and that between the true ones."""
         last = clip.stride - 1
         if last < 1 or clip.cases[last] != "steady":
             return
         arrives = ceiling[clip.stride]
         jump = (arrives - made[last - 1]).square().mean().sqrt()
         change = (arrives - ceiling[last]).square().mean().sqrt()
-        self.scores.seams.setdefault(name, []).append(float(jump / change.clamp(min=1e-3)))
+        self.scores.seams.setdefault(name, []).append((float(jump), float(change)))
 
 
 def decoded(decoder: FrameDecoder, latents: np.ndarray) -> Tensor:
