@@ -121,8 +121,8 @@ def load_backend(
     """The fastest backend this machine has for `game`; compiles only what `roles` need.
 
     weights: a directory instead of the shipped assets/weights/<game>. decoder: "cpu" or "wide" instead of
-    what fits the device. Raises WeightsError (missing, truncated
-    or altered weights; wrong shapes in the config), whose text says what to do."""
+    what fits the device. Raises WeightsError (missing, truncated or altered weights, no wide decoder; wrong
+    shapes in the config), whose text says what to do."""
     from engine.fast.choose import choose_backend
 
     return choose_backend(game, device=device, roles=roles, threads=threads, weights=weights, decoder=decoder)

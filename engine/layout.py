@@ -159,21 +159,20 @@ def predict(profile: Profile, split: Split, worlds: int) -> Prediction:
     model, decode = profile.model, profile.decode_time(split.batch, split.bands)
     assert decode is not None
     step_ms, _, extrapolated = _step(profile, split.world_ranks, worlds)
-    in_row = profile.step_time(split.world_ranks, worlds)
-    step_in_row_ms = (in_row.in_row_ms if in_row else None) or step_ms
-    decode_in_row_ms = decode.in_row_ms or decode.ms
+    measured = profile.step_time(split.world_ranks, worlds)
+    step_rate_ms = measured.rate_ms if measured else step_ms
     copy_ms = profile.to_host.ms(split.batch * model.frame_bytes / split.bands)
     waited_ms = step_ms * ceil(split.batch / worlds)
     if not split.decoder_ranks:
-        rate, bottleneck = _together(profile, split, worlds, step_in_row_ms, decode_in_row_ms)
+        rate, bottleneck = _together(profile, split, worlds, step_rate_ms, decode.rate_ms)
         return Prediction(split, rate, waited_ms + decode.ms + copy_ms, bottleneck, extrapolated)
     assert profile.link is not None
     send_ms = profile.link.ms(model.latent_bytes) * split.bands
     groups = split.decoder_ranks // split.bands
     rates = {
-        "world ranks": worlds / step_in_row_ms,
+        "world ranks": worlds / step_rate_ms,
         "latent link": 1 / send_ms,
-        "decoder ranks": groups * split.batch / decode_in_row_ms,
+        "decoder ranks": groups * split.batch / decode.rate_ms,
         "copies to the host": groups * split.batch / copy_ms,
     }
     bottleneck = min(rates, key=lambda name: rates[name])

@@ -24,6 +24,11 @@ class StepTime:
     memory_gib: float
     in_row_ms: float | None = None
 
+    @property
+    def rate_ms(self) -> float:
+        """What sets a rate."""
+        return self.in_row_ms or self.ms
+
 
 @dataclass(frozen=True)
 class DecodeTime:
@@ -35,6 +40,11 @@ class DecodeTime:
     ms: float
     memory_gib: float
     in_row_ms: float | None = None
+
+    @property
+    def rate_ms(self) -> float:
+        """What sets a rate."""
+        return self.in_row_ms or self.ms
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ where play would have it, see engine/training/filled.py.
 Per frame ahead (1 to 2 x stride) and case (steady motion, buttons changing, events): PSNR, SSIM, and the
 share of hold's excess squared error that is removed, excess over decode(encode(truth)). Then each estimator's
 cost, the seam (the change from the last filled frame to the next true one, over the change between true
-frames, both averaged over the clips; in JSON also the mean of the clips' own ratios), and frames from a key
-to the first changed pixel, with the learned extrapolator and without. Seeds are held out."""
+frames, averaged over the clips; in JSON also pooled over them), and frames from a key to the first changed
+pixel, with the learned extrapolator and without. Seeds are held out."""
 
 import argparse
 import json
@@ -106,8 +106,8 @@ def as_json(game: str, filling: Filling, stride: int, shares: dict[str, float]) 
         "cases": {case: filled_table(scores, ["ceiling", *names], stride, {case: 1.0}) for case in CASES},
         "removed": {case: removed(scores, names, stride, {case: 1.0}) for case in CASES},
         "as_played": filled_table(scores, ["ceiling", *filling.names], stride, shares),
-        "seam_ratio": {name: round(ratio_of_means(v), 3) for name, v in scores.seams.items()},
-        "seam_ratio_of_clips": {name: round(mean_of_ratios(v), 3) for name, v in scores.seams.items()},
+        "seam_ratio": {name: round(mean_of_ratios(v), 3) for name, v in scores.seams.items()},
+        "seam_ratio_pooled": {name: round(ratio_of_means(v), 3) for name, v in scores.seams.items()},
         "cost_ms": {name: round(statistics.median(v), 3) for name, v in scores.took_ms.items()},
     }
 

@@ -38,10 +38,12 @@ def sharing(together: bool, cores: int, gain: float) -> str:
     """How the cores are shared and why, for a human. cores: useful ones; gain: machine.parallel_gain."""
     threads = threads_each(1 if together else 2, cores)
     each = f"{threads} thread" + ("s" if threads > 1 else "")
-    measured = f"two threads do {gain:g} times the work of one, measured now"
+    measured = (
+        f" (two threads do {gain:g} times the work of one, measured now)" if machine.cores() > 1 else ""
+    )
     if together:
-        return f"world and decoder in one process, {each}: they would share the core anyway ({measured})"
-    return f"world and decoder in two processes, {each} each: no picture waits for a true step ({measured})"
+        return f"world and decoder in one process, {each}: they would share the core anyway{measured}"
+    return f"world and decoder in two processes, {each} each: no picture waits for a true step{measured}"
 
 
 def team_of(options: argparse.Namespace) -> Team:

@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     game, stride = args.game, args.stride
     weights = str(args.weights) if args.weights else None
     roles = ("world", "decoder", "encoder")
-    sizes = {"device": args.device, "threads": args.threads, "weights": weights, "decoder": args.decoder}
-    backend = load_backend(game, roles=roles, **sizes)
+    how = {"device": args.device, "weights": weights, "decoder": args.decoder}
+    backend = load_backend(game, roles=roles, threads=args.threads, **how)
     reader = load_reader(game, args.weights)
     result = evaluate(game, backend, args.seeds, stride, args.steps, reader)
     result["filled"] = measure_filled(game, backend, args.weights or SHIPPED / game, args.seeds, stride)

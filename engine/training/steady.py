@@ -15,7 +15,6 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.backend import load_backend
@@ -23,7 +22,7 @@ from engine.models.autoencoder import Decoder
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, load_part
 from engine.training.quantise import dreamed_latents
-from games import GAMES
+from engine.training.wide_decoder import parser_for, read_wide, write_wide
 
 FIRST_SEED = 260_000
 SEEDS = 16
@@ -102,11 +101,7 @@ def off_calm(wide: nn.Module, calm: nn.Module, latents: Tensor) -> Tensor:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("game", choices=tuple(GAMES))
-    made.add_argument("--minutes", type=float, default=10.0)
-    made.add_argument("--out", type=Path, default=Path("out"))
-    made.add_argument("--weights", type=Path, help="a packed directory instead of the shipped one")
+    made = parser_for(__doc__, 5.0)
     made.add_argument("--wide", type=Path, help="begin with this file instead of the packed wide decoder")
     made.add_argument("--seeds", type=int, default=SEEDS)
     made.add_argument("--f32", action="store_true", help="not in bfloat16: for CPUs that lack it")
@@ -119,8 +114,7 @@ def run(args: argparse.Namespace) -> Path:
     wide, calm = load_part(directory, WIDE), load_part(directory, "decoder")
     assert isinstance(wide, Decoder) and isinstance(calm, Decoder)
     if args.wide:
-        state = load_file(args.wide)
-        wide.load_state_dict({name.removeprefix(f"{WIDE}."): value.float() for name, value in state.items()})
+        read_wide(wide, args.wide)
     backend = load_backend(args.game, weights=str(directory), roles=("world", "encoder"))
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     latents = torch.from_numpy(dreamed_latents(args.game, backend, seeds))
@@ -133,10 +127,7 @@ def run(args: argparse.Namespace) -> Path:
     last = off_calm(wide, calm, held_out)
     for name, off in (("before", first), ("after", last)):
         print(f"{name}: apart from the CPU's by {off.median():.5f} (median), {off.max():.5f} (most)")
-    args.out.mkdir(parents=True, exist_ok=True)
-    path: Path = args.out / f"{args.game}-{WIDE}.safetensors"
-    state = {f"{WIDE}.{name}": value.to(torch.bfloat16) for name, value in wide.state_dict().items()}
-    save_file(state, path)
+    path = write_wide(wide.state_dict(), args.out, args.game)
     print(f"{args.game}: {updates} updates, {path}")
     return path
 

@@ -13,6 +13,7 @@ On a machine with two GPUs, a game each (starting and judging take about a minut
     CUDA_VISIBLE_DEVICES=0 python -m engine.training.wide_decoder racing --minutes 6.5 --out OUT &
     CUDA_VISIBLE_DEVICES=1 python -m engine.training.wide_decoder platformer --minutes 6.5 --out OUT & wait
     for game in racing platformer; do
+      python -m engine.training.steady $game --out OUT --wide OUT/$game-decoder-wide.safetensors  # no GPU
       python -m engine.training.pack $game --source OUT  # renews what OUT holds: no other stage's files there
       dreamcade evaluate $game --device cuda --json  # --decoder cpu: the CPU's
     done
@@ -21,6 +22,7 @@ Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 G
 packed. Several GPUs for one game: torchrun --nproc-per-node N -m engine.training.wide_decoder ..."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -55,8 +57,7 @@ class WideDecoderTraining(AutoencoderTraining):
         decoder = self._cpu_decoder()
         wide = widened(decoder, sizes.of(config.autoencoder))
         if self.args.resume:
-            state = load_file(self.args.resume)
-            wide.load_state_dict({k.removeprefix(f"{WIDE}."): v.float() for k, v in state.items()})
+            read_wide(wide, self.args.resume)
         return self._autoencoder(wide, sizes.of(config.autoencoder))
 
     def _cpu_decoder(self) -> Decoder:
@@ -84,13 +85,9 @@ class WideDecoderTraining(AutoencoderTraining):
         return square
 
     def save(self) -> dict[str, Tensor]:
-        """The average so far, written beside the file and moved there: it is always whole. Returns it."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        """The average so far; returns it."""
         state = self.training.averaged()
-        path = self.out / f"{self.game}-{WIDE}.safetensors"
-        part = path.with_suffix(".part")
-        save_file({f"{WIDE}.{name}": value for name, value in state.items()}, part)
-        part.replace(path)
+        write_wide(state, self.out, self.game)
         return state
 
     def finish(self) -> None:
@@ -105,12 +102,34 @@ class WideDecoderTraining(AutoencoderTraining):
         report(f"{self.game} wide decoder:", self.model, pool)
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write_wide(state: Mapping[str, Tensor], out: Path, game: str) -> Path:
+    """The file that `pack` takes, in bfloat16; written beside it and moved there: it is always whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{game}-{WIDE}.safetensors"
+    part = path.with_suffix(".part")
+    save_file({f"{WIDE}.{name}": value.to(torch.bfloat16) for name, value in state.items()}, part)
+    part.replace(path)
+    return path
+
+
+def read_wide(decoder: Decoder, path: Path) -> None:
+    """Into `decoder`, what write_wide wrote."""
+    state = load_file(path)
+    decoder.load_state_dict({name.removeprefix(f"{WIDE}."): value.float() for name, value in state.items()})
+
+
+def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:
+    """What stages of the wide decoder share."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("game", choices=tuple(GAMES))
-    made.add_argument("--minutes", type=float, default=6.5)
+    made.add_argument("--minutes", type=float, default=minutes)
     made.add_argument("--out", type=Path, default=Path("out"))
     made.add_argument("--weights", type=Path, help="a packed directory instead of the shipped one")
+    return made
+
+
+def parser() -> argparse.ArgumentParser:
+    made = parser_for(__doc__, 6.5)
     made.add_argument("--resume", type=Path, help="go on from this file of an earlier run")
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--muon-lr", type=float, default=1e-3)
