@@ -167,11 +167,11 @@ def predict(profile: Profile, split: Split, worlds: int) -> Prediction:
         rate, bottleneck = _together(profile, split, worlds, step_rate_ms, decode.rate_ms)
         return Prediction(split, rate, waited_ms + decode.ms + copy_ms, bottleneck, extrapolated)
     assert profile.link is not None
-    send_ms = profile.link.ms(model.latent_bytes) * split.bands
+    send_ms = profile.link.ms(worlds * model.latent_bytes) * split.bands  # all worlds' in one message
     groups = split.decoder_ranks // split.bands
     rates = {
         "world ranks": worlds / step_rate_ms,
-        "latent link": 1 / send_ms,
+        "latent link": worlds / send_ms,
         "decoder ranks": groups * split.batch / decode.rate_ms,
         "copies to the host": groups * split.batch / copy_ms,
     }

@@ -196,11 +196,12 @@ def test_scaling_explains_each_point_and_names_what_it_left_out(monkeypatch, tmp
 
 
 def test_a_step_is_timed_by_width_and_by_worlds_on_each_number_of_ranks(monkeypatch, capsys):
-    sizes = ["--widths", "32,64", "--worlds", "1,2", "--ranks", "1,2", "--runs", "1"]
+    sizes = ["--widths", "32,64", "--wide-worlds", "1,3", "--worlds", "1,2", "--ranks", "1,2", "--runs", "1"]
     monkeypatch.setattr(sys, "argv", ["sequence", "--game", "small", *sizes])
     sequence.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert [(one["width"], one["worlds"]) for one in result["points"]] == [(32, 1), (64, 1), (64, 2)]
+    points = [(one["width"], one["worlds"]) for one in result["points"]]
+    assert points == [(32, 1), (64, 1), (32, 3), (64, 3), (64, 2)]
     for one in result["points"]:
         assert set(one["step_ms"]) == {"1", "2"}
         assert one["gain"] == pytest.approx(one["step_ms"]["1"] / one["step_ms"]["2"], abs=0.01)

@@ -160,9 +160,9 @@ def test_the_gate_holds_on_a_cut_and_trusts_where_nothing_speaks_against_it():
 def test_the_gate_holds_tokens_that_it_expects_to_get_worse_and_damps_between():
     newest = sphere(1, CHANNELS, 10, 15)
     heads = Heads(newest, newest[:, :1], torch.zeros(1, 2, 10, 15))
-    heads.log_errors[0, 0, 0] = math.log(2.0)
-    heads.log_errors[0, 0, 1] = math.log(1.1)
-    heads.log_errors[0, 0, 2] = math.log(0.5)
+    heads.log_errors[0, 0, 0] = math.log(3.0)
+    heads.log_errors[0, 0, 1] = math.log(1.8)
+    heads.log_errors[0, 0, 2] = math.log(1.0)
     trust = gate(newest, newest, heads)[0, 0]
     assert trust[0].max() == 0.0
     assert 0.1 < trust[1].min() <= trust[1].max() < 0.9
@@ -225,6 +225,15 @@ def test_no_token_bows_out_further_than_its_way_is_long():
     torch.testing.assert_close(made[..., :5, :], newest[..., :5, :], atol=1e-4, rtol=0)
     far = maps.log_map(newest, made).norm(dim=1) / toward.norm(dim=1).clamp(min=1e-6)
     assert float(far[:, 5:].min()) > 0.4 and float(far[:, 5:].max()) < 1.51
+
+
+def test_what_hardly_moves_towards_a_draft_hardly_bows_out():
+    newest, draft = circle([0.0, 0.005])
+    toward = maps.log_map(newest, draft)
+    heads = Heads(torch.randn_like(newest) * 9, torch.zeros(1, 1, 10, 15), torch.zeros(1, 2, 10, 15))
+    made = between(newest, toward, heads, torch.tensor(0.5))
+    bow = maps.log_map(maps.exp_map(newest, toward * 0.5), made).norm(dim=1) / toward.norm(dim=1)
+    assert float(bow.max()) < 0.2
 
 
 def test_a_draft_and_the_time_change_what_the_learned_one_fills_in():

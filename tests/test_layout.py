@@ -62,13 +62,13 @@ def brute_force(p: Profile, gpus: int, worlds: int) -> tuple[float, float]:
         if d == 0 and decode.memory_gib + world_gib > p.memory_gib:
             continue
         copy = 0.010 + decode.batch * 1036800 / decode.bands / 25e6
-        send = decode.bands * (p.link.latency_us / 1e3 + 57600 / p.link.bandwidth_gb_s / 1e6)
+        send = decode.bands * (p.link.latency_us / 1e3 + worlds * 57600 / p.link.bandwidth_gb_s / 1e6)
         waited = step[w] * -(-decode.batch // worlds)
         if d == 0:
             best.append((-1e3 / (step[w] / worlds + decode.ms / decode.batch), waited + decode.ms + copy))
             continue
         per = d // decode.bands * decode.batch
-        rate = min(worlds / step[w], 1 / send, per / decode.ms, per / copy)
+        rate = min(worlds / step[w], worlds / send, per / decode.ms, per / copy)
         best.append((-rate * 1e3, waited + send + decode.ms + copy))
     rate, latency = min(best)
     return -rate, latency

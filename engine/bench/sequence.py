@@ -2,9 +2,10 @@
 it pay?
 
     python -m engine.bench.sequence --game wide-world --device cuda --widths 512,1024,2048,3072 --worlds 1,4
+        [--wide-worlds 1,4]
 
-Two curves: one world at several widths of the model (heads as wide as the preset's), and several worlds at
-the preset's own width. `points` in the JSON: width, worlds, parameters, step_ms by ranks, gain = ms of the
+Two curves: one world (or --wide-worlds) at several widths of the model (heads as wide as the preset's), and
+several worlds at the preset's own width. `points` in the JSON: width, worlds, parameters, step_ms by ranks, gain = ms of the
 first number of ranks over ms of the last. PyTorch's kernels on all, in graphs: ours are of one rank. Weights
 are random. Ends with one JSON line."""
 
@@ -39,11 +40,12 @@ class Size:
 def main() -> None:
     parser = parser_for(__doc__, runs=20)
     parser.add_argument("--ranks", type=numbers, default=(1, 2), help="each a process, on CUDA each a GPU")
-    parser.add_argument("--widths", type=numbers, default=(), help="of the model, at one world")
+    parser.add_argument("--widths", type=numbers, default=(), help="of the model, at each of --wide-worlds")
+    parser.add_argument("--wide-worlds", type=numbers, default=(1,), help="at each of --widths")
     parser.add_argument("--worlds", type=numbers, default=(1, 4), help="at the preset's own width")
     parser.add_argument("--seconds", type=float, default=90.0, help="for each number of ranks at most")
     options = parser.parse_args()
-    sizes = sizes_of(preset(options.game).world, options.widths, options.worlds)
+    sizes = sizes_of(preset(options.game).world, options.widths, options.wide_worlds, options.worlds)
     measured = partial(steps_ms, sizes, options.device, options.runs, options.seconds)
     times = {ranks: measured(ranks) for ranks in options.ranks}
     result = {
@@ -59,9 +61,15 @@ def main() -> None:
     say(result, table, options.json)
 
 
-def sizes_of(config: WorldConfig, widths: tuple[int, ...], worlds: tuple[int, ...]) -> list[Size]:
+def sizes_of(
+    config: WorldConfig, widths: tuple[int, ...], wide_worlds: tuple[int, ...], worlds: tuple[int, ...]
+) -> list[Size]:
     head = config.head_width
-    wide = [Size(replace(config, width=width, heads=width // head), 1) for width in widths]
+    wide = [
+        Size(replace(config, width=width, heads=width // head), count)
+        for count in wide_worlds
+        for width in widths
+    ]
     return list(dict.fromkeys([*wide, *(Size(config, count) for count in worlds)]))
 
 

@@ -25,7 +25,7 @@ from engine.bench.presets import NAMES, label, preset
 from engine.bench.ranks import run_ranks
 from engine.bench.timing import hardware, timed, wait
 from engine.config import GameConfig
-from engine.fast.device_link import DeviceSender, SentWorld, packed
+from engine.fast.device_link import DeviceSender, SentWorld, link_group, packed
 from engine.fast.pipeline import Pipeline
 from engine.layout import Split, predict
 from engine.profiles import Profile, read_profile
@@ -114,16 +114,16 @@ def together(rank: int, config: GameConfig, device: str, worlds: int, ticks: int
 def apart(rank: int, config: GameConfig, device: str, worlds: int, ticks: int) -> dict[str, float] | None:
     if rank == _DECODER:
         shape, telemetry = shape_of(config), config.world.telemetry
-        lanes = lanes_for(config, device, worlds)
+        lanes, group = lanes_for(config, device, worlds), link_group(device)
         dist.barrier()
-        world = SentWorld(shape, telemetry, worlds, device, _WORLD)
+        world = SentWorld(shape, telemetry, worlds, device, _WORLD, group)
         figures = ticked(Pipeline(world, lanes), np.zeros(0, np.float32), device, worlds, ticks)
         world.close()
         return figures
     own = world_for(config, device, worlds)
-    controls = np.ones(own.controls.shape, np.float32)
+    controls, group = np.ones(own.controls.shape, np.float32), link_group(device)
     dist.barrier()
-    link = DeviceSender(packed(own.latent, own.told), _DECODER)
+    link = DeviceSender(packed(own.latent, own.told), _DECODER, group)
     for _ in range(_WARM_UP + ticks):
         own.step(controls)
         link.send(packed(own.latent, own.told))

@@ -17,6 +17,9 @@ from engine.config import GameConfig
 from engine.models.extrapolator import exp_map, log_map, tangential, trusted, uncut
 
 MAX_STRIDE = 8
+STILL_ANGLE = 0.05
+"""Tokens whose way to a draft is shorter (radians) bow out less than they would: what stands still may not
+shimmer."""
 _TOLD = 48
 TIMES = 4
 """Numbers that tell the network the time: see `time_features`."""
@@ -153,11 +156,12 @@ def moved(newest: Tensor, motion: Tensor, heads: Heads, ratio: Tensor, trust: Te
 
 def between(newest: Tensor, toward: Tensor, heads: Heads, ratio: Tensor) -> Tensor:
     """The latent at `ratio` (0 to 1, [B, 1, 1, 1]) of the way to the draft where `toward` leads: the great
-    circle, bowed out as the network says, but in no token further than its way is long. Exact at both
-    ends."""
+    circle, bowed out as the network says, but in no token further than its way is long, and in one that
+    hardly moves hardly at all. Exact at both ends."""
     out = toward * heads.gain + tangential(newest, heads.push)
-    longest = toward.norm(dim=1, keepdim=True) / out.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    bow = torch.minimum(4 * ratio * (1 - ratio), longest)
+    way = toward.norm(dim=1, keepdim=True)
+    furthest = way * (way / (STILL_ANGLE * newest.shape[1] ** 0.5)).clamp(max=1)
+    bow = torch.minimum(4 * ratio * (1 - ratio), furthest / out.norm(dim=1, keepdim=True).clamp(min=1e-6))
     return exp_map(newest, toward * ratio + out * bow)
 
 
