@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from engine.models.layers import to_sphere
 from engine.training import data
+from engine.training.context import strayed
 from engine.training.data import ClipBank, FramePool, Simulation, token_weights
 from engine.training.optim import Muon, Training, orthogonalise
 from engine.training.world import Batches, OwnPast
@@ -189,3 +191,15 @@ def test_muon_and_adam_reduce_a_loss_and_the_average_follows():
     averaged = training.averaged()
     assert set(averaged) == {name for name, _ in model.named_parameters()}
     assert all(value.dtype == torch.bfloat16 for value in averaged.values())
+
+
+def test_a_part_of_some_clips_shows_something_else_and_copies_stray_alike():
+    torch.manual_seed(0)
+    latents = to_sphere(torch.randn(64, 6, 8, 10, 15), dim=2)
+    seen = strayed(latents.repeat(2, 1, 1, 1, 1), samples=2, share=0.5)
+    torch.testing.assert_close(seen[:64], seen[64:])
+    other = ((seen[:64] - latents).abs().amax(2) > 1e-4).float()  # [B, T, H, W]
+    assert 0.3 < float((other.amax((1, 2, 3)) > 0).float().mean()) < 0.7
+    assert 0.02 < float(other.mean()) < 0.4 and bool((other[:, 0] >= other[:, -1]).all())
+    torch.testing.assert_close(seen.square().mean(2), torch.ones(128, 6, 10, 15), atol=1e-4, rtol=0)
+    torch.testing.assert_close(strayed(latents, share=0.0), latents, atol=1e-4, rtol=0)

@@ -5,9 +5,9 @@ it pay?
         [--wide-worlds 1,4]
 
 Two curves: one world (or --wide-worlds) at several widths of the model (heads as wide as the preset's), and
-several worlds at the preset's own width. `points` in the JSON: width, worlds, parameters, step_ms by ranks, gain = ms of the
-first number of ranks over ms of the last. PyTorch's kernels on all, in graphs: ours are of one rank. Weights
-are random. Ends with one JSON line."""
+several worlds at the preset's own width. `points` in the JSON: width, worlds, parameters, step_ms by ranks,
+gain = ms of the first number of ranks over ms of the last. PyTorch's kernels on all, in graphs: ours are of
+one rank. Weights are random. Ends with one JSON line."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -4,7 +4,7 @@ Nothing is unpickled.
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256 of the file
 as it lies there) and <part>.safetensors.gz (stored.py) for each part: encoder, decoder, world, and where they
 were trained extrapolator and decoder-wide, a GPU's decoder of the same latents. Matrices and convolutions are
-int8 `name` with float16 `name.scale`; everything else is float16."""
+int8 `name` with float16 `name.scale`, of as many levels as their part needs; everything else is float16."""
 
 import hashlib
 import json
@@ -26,6 +26,8 @@ WIDE = "decoder-wide"
 PARTS = ("encoder", "decoder", "world", "extrapolator", WIDE)
 OPTIONAL = ("extrapolator", WIDE)
 """Parts a directory may do without: there is something simpler in their place."""
+LEVELS = {"world": 63, WIDE: 63}
+"""Of a weight on either side of zero, 127 where nothing is said: half as many are a bit less in the file."""
 SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
 _ADVICE = "reinstall dreamcade, or name a good directory with --weights"
 
@@ -108,9 +110,9 @@ def fill(model: nn.Module, data: bytes) -> None:
     model.load_state_dict(from_int8(load(expand(data, most))))
 
 
-def stored(model: nn.Module) -> bytes:
+def stored(model: nn.Module, levels: int = 127) -> bytes:
     """`model` as a stored file."""
-    return compress(save(to_int8(model.state_dict())))
+    return compress(save(to_int8(model.state_dict(), levels)))
 
 
 def weights_id(directory: Path) -> str:
@@ -125,7 +127,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     """Write the given parts (int8) and config.json; parts not given stay as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        (directory / file_name(part)).write_bytes(stored(model))
+        (directory / file_name(part)).write_bytes(stored(model, LEVELS.get(part, 127)))
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS
@@ -135,7 +137,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     (directory / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_int8(state: dict[str, Tensor], levels: int = 127) -> dict[str, Tensor]:
     out = {}
     for name, value in state.items():
         value = value.float().contiguous()
@@ -143,9 +145,9 @@ def to_int8(state: dict[str, Tensor]) -> dict[str, Tensor]:
             out[name] = value.half()
             continue
         # Rounded to half before it divides, so that the rounding costs the weights nothing.
-        scale = (value.abs().flatten(1).amax(1) / 127).half().clamp(min=6e-8)
+        scale = (value.abs().flatten(1).amax(1) / levels).half().clamp(min=6e-8)
         shaped = scale.float().view(-1, *[1] * (value.ndim - 1))
-        out[name] = (value / shaped).round().clamp(-127, 127).to(torch.int8)
+        out[name] = (value / shaped).round().clamp(-levels, levels).to(torch.int8)
         out[f"{name}.scale"] = scale
     return out
 

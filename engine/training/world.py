@@ -3,13 +3,13 @@
     python -m engine.training.world racing --autoencoder OUT/racing-autoencoder.safetensors --minutes 9 --out
     OUT
 
-Clips of mixed strides. Each latent goes in with tangential noise of a level the model is told, telemetry with
-errors that it is not told of. Objective: the energy score of two samples that differ in the random vector (a
-proper score: 2506.10772), over tokens, over neighbourhoods of tokens, and over whole pictures with their
-telemetry, so that what a sample says of itself is what it shows; for the first part of the time one sample,
-which is the same score without its spread term and twice as many clips. In the later part the model sees its
-own outputs: some passes without gradient replace the latents it is given by those it predicted, at all
-positions at once, so that after k passes a position carries the errors of a k-step rollout."""
+Clips of mixed strides, given with faults (engine/training/context.py). Objective: the energy score of two
+samples that differ in the random vector (a proper score: 2506.10772), over tokens, over neighbourhoods of
+tokens, and over whole pictures with their telemetry, so that what a sample says of itself is what it shows;
+for the first part of the time one sample, which is the same score without its spread term and twice as many
+clips. In the later part the model sees its own outputs: some passes without gradient replace the latents it
+is given by those it predicted, at all positions at once, so that after k passes a position carries the errors
+of a k-step rollout."""
 
 import argparse
 import random
@@ -24,25 +24,21 @@ from torch import Tensor
 
 from engine.config import AutoencoderConfig, WorldConfig
 from engine.models.autoencoder import from_bytes
-from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import Inputs, WorldModel
 from engine.training import measures
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
+from engine.training.context import MISREAD_SHARE, STRAYED_SHARE, levels, misread, noisy, strayed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score
 from games import GAMES
 
-MISREAD, MISREAD_SHARE = 0.4, 0.2
-"""Largest error of the telemetry a clip is given, and how many of its fields have one."""
 PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (5, 2, 2, 2, 1.2, 0.8)
 """How many passes make a clip's past its own, and how often."""
 PLAIN_METRIC = 0.5
 """Share of the score's metric that counts all directions of a latent alike; the rest is the decoder's."""
-CONTEXT_NOISE = 0.5
-"""Largest root mean square of the noise on context latents; a quarter of the clips have none."""
 
 
 class Batches:
@@ -62,22 +58,6 @@ class Batches:
             context_noise=level[:, None].expand(batch, steps),
             noise=torch.randn(batch, steps, self.config.noise, device=self.device),
         )
-
-    def levels(self, count: int) -> Tensor:
-        """Context noise for `count` clips, [count]."""
-        level = torch.rand(count, device=self.device) * CONTEXT_NOISE
-        return torch.where(torch.rand_like(level) < 0.25, 0.0, level)
-
-    def misread(self, telemetry: Tensor) -> Tensor:
-        """telemetry [B, T, F] with small errors everywhere and, in some fields of a clip, larger ones that
-        last: a dream that believed what it once read would drift from what it shows."""
-        one = telemetry[:, :1]
-        wrong = (torch.rand_like(one) < MISREAD_SHARE) * torch.rand_like(one) * MISREAD
-        lasting, passing = torch.randn_like(one), torch.randn_like(telemetry)
-        return telemetry + wrong * (lasting + 0.5 * passing) + 0.03 * torch.randn_like(telemetry)
-
-    def noisy(self, latents: Tensor, level: Tensor) -> Tensor:
-        return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
 
 
 class OwnPast:
@@ -106,7 +86,7 @@ class OwnPast:
         """All positions predicted from what they are given now; the predictions are given next."""
         clips = Clips(*parts)
         truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
-        given = self.batches.noisy(latents, level)
+        given = noisy(latents, level)
         with mixed(latents.device.type):
             made, read = self.model(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
         latents = torch.where(keep[..., None, None, None], truth, torch.cat((truth[:, :2], made[:, :-1]), 1))
@@ -186,7 +166,7 @@ class WorldTraining:
         samples = 2 if progress > self.args.two_from else 1
         passes = random.choices(PASSES, PASS_WEIGHTS)[0] if progress > self.args.own_from else 0
         clips = self.bank.sample(self.args.rows // samples, self.args.steps).repeated(samples)
-        level = self.batches.levels(len(clips.latents) // samples).repeat(samples)
+        level = levels(len(clips.latents) // samples, self.device).repeat(samples)
         latents, told = self.own_past(clips, level, passes)
         losses = self.learn(latents, told, level, *vars(clips).values(), samples=samples)
         self.training.apply()
@@ -195,7 +175,8 @@ class WorldTraining:
     def _learn(self, latents: Tensor, told: Tensor, level: Tensor, *parts: Tensor, samples: int) -> Tensor:
         """Gradients of one batch. Returns energy score and telemetry error, [2]."""
         clips, true = Clips(*parts), self.args.rows // samples
-        given, told = self.batches.noisy(latents, level), self.batches.misread(told)
+        given = noisy(strayed(latents, samples, self.args.strayed), level)
+        told = misread(told, self.args.misread)
         with mixed(self.device):
             made, read = self.compiled(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
         dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
@@ -320,6 +301,12 @@ def main() -> None:
     parser.add_argument("--refresh", type=int, default=48, help="updates between steps of the simulation")
     parser.add_argument("--two-from", type=float, default=0.35, help="share of the time with one sample")
     parser.add_argument("--own-from", type=float, default=0.45, help="share of the time with a true past")
+    parser.add_argument(
+        "--strayed", type=float, default=STRAYED_SHARE, help="share of the clips that show something else"
+    )
+    parser.add_argument(
+        "--misread", type=float, default=MISREAD_SHARE, help="share of the telemetry told wrong, lastingly"
+    )
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
     if args.small:

@@ -1,0 +1,68 @@
+"""What a world model is given in training in place of the truth: a past with the faults that a dream's has.
+
+Noise everywhere, of a level it is told; parts of the picture that show something else for a while, and
+telemetry that is wrong, of which it is told nothing: it has to see what contradicts the rest."""
+
+import torch
+from torch import Tensor
+
+from engine.models.layers import perturb_on_sphere, to_sphere
+
+NOISE = 0.5
+"""Largest root mean square of the noise on context latents; a quarter of the clips have none."""
+MISREAD, MISREAD_SHARE = 0.4, 0.05
+"""Largest error of the telemetry a clip is given, and how many of its fields have one: telemetry is what a
+dream goes by where its picture went wrong, so it is mostly right."""
+STRAYED_SHARE = 0.6
+"""How many clips have a part that shows something else."""
+
+
+def levels(count: int, device: str) -> Tensor:
+    """Context noise for `count` clips, [count]."""
+    level = torch.rand(count, device=device) * NOISE
+    return torch.where(torch.rand_like(level) < 0.25, 0.0, level)
+
+
+def noisy(latents: Tensor, level: Tensor) -> Tensor:
+    """latents [B, T, C, H, W], level [B]."""
+    return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
+
+
+def misread(telemetry: Tensor, share: float = MISREAD_SHARE) -> Tensor:
+    """telemetry [B, T, F] with small errors everywhere and, in some fields of a clip, larger ones that last:
+    a dream that believed what it once read would drift from what it shows."""
+    one = telemetry[:, :1]
+    wrong = (torch.rand_like(one) < share) * torch.rand_like(one) * MISREAD
+    lasting, passing = torch.randn_like(one), torch.randn_like(telemetry)
+    return telemetry + wrong * (lasting + 0.5 * passing) + 0.03 * torch.randn_like(telemetry)
+
+
+def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> Tensor:
+    """latents [B, T, C, H, W] where in some clips a rectangle shows another place of the same picture or
+    another clip, more or less, from the clip's begin until some step, mostly all the time. samples: so many
+    copies of all clips stand behind each other, and stray alike.
+
+    A dream puts a tree where the road should go on, and then what it sees is a tree that comes nearer. Told
+    the truth afterwards it learns to go by what the rest of the picture and the telemetry say."""
+    batch, steps, _, height, width = latents.shape
+    device = latents.device
+
+    def drawn(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (batch // samples, 1), device=device).repeat(samples, 1)
+
+    def chance() -> Tensor:
+        return torch.rand(batch // samples, device=device).repeat(samples)[:, None, None, None, None]
+
+    def span(size: int, least: int) -> Tensor:
+        """[B, size], at least `least` long where the picture does not end first."""
+        begin, long, at = drawn(1 - least, size), drawn(least, size + 1), torch.arange(size, device=device)
+        return (at >= begin) & (at < begin + long)
+
+    region = span(height, 2)[:, :, None] & span(width, 4)[:, None, :]
+    during = torch.arange(steps, device=device) < drawn(2, 3 * steps)
+    where = (during[:, :, None, None] & region[:, None])[:, :, None] & (chance() < share)
+    columns = (torch.arange(width, device=device) + drawn(2, width - 1)) % width
+    aside = latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
+    another = latents.unflatten(0, (samples, -1)).roll(1, 1).flatten(0, 1)
+    shown = torch.where(chance() < 0.5, another, aside)
+    return to_sphere(latents + (shown - latents) * (0.3 + 0.7 * chance()) * where, dim=2)
