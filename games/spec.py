@@ -35,7 +35,7 @@ class TelemetryField:
 class GameSpec:
     """A game's constants. `masks` names the important small things; class id k in a rendered class
     map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
-    (US layout; the client binds them by position)."""
+    (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes."""
 
     name: str
     title: str
@@ -44,6 +44,7 @@ class GameSpec:
     telemetry: tuple[TelemetryField, ...]
     looks: tuple[str, ...]
     masks: tuple[str, ...]
+    lasting: tuple[str, ...] = ()
     width: int = 720
     height: int = 480
     fps: int = 60

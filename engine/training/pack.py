@@ -46,6 +46,13 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
+def keep_lasting(state: dict[str, Tensor], game: str) -> None:
+    """A world model's telemetry that no world of its game ever changes is told on as it is."""
+    rows = [i for i, field in enumerate(GAMES[game].telemetry) if field.name in GAMES[game].lasting]
+    for name in ("to_telemetry.weight", "to_telemetry.bias"):
+        state[name][rows] = 0.0
+
+
 def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
     """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where
     none are given."""
@@ -93,6 +100,8 @@ def main() -> None:
     config = packed_config(args.game, target, set(parts), facts)
     models: dict[str, nn.Module] = {}
     for part, state in parts.items():
+        if part == "world":
+            keep_lasting(state, args.game)
         models[part] = build(config, part)
         models[part].load_state_dict(state)
     drop_stale(target, set(parts))

@@ -59,4 +59,5 @@ SPEC = GameSpec(
     ),
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),
+    lasting=tuple(field.name for field in look_fields(LOOKS)),
 )
