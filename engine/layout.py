@@ -155,7 +155,9 @@ def why_illegal(profile: Profile, split: Split, gpus: int, worlds: int) -> str |
 
 
 def predict(profile: Profile, split: Split, worlds: int) -> Prediction:
-    """Rate and latency of a legal split. A batch larger than the worlds waits for further steps."""
+    """Rate and latency of a legal split of an engine that runs as fast as it can, all worlds' latents in one
+    message (engine/fast/device_link.py; in play each session sends its own). A batch larger than the worlds
+    waits for further steps."""
     model, decode = profile.model, profile.decode_time(split.batch, split.bands)
     assert decode is not None
     step_ms, _, extrapolated = _step(profile, split.world_ranks, worlds)
@@ -167,7 +169,7 @@ def predict(profile: Profile, split: Split, worlds: int) -> Prediction:
         rate, bottleneck = _together(profile, split, worlds, step_rate_ms, decode.rate_ms)
         return Prediction(split, rate, waited_ms + decode.ms + copy_ms, bottleneck, extrapolated)
     assert profile.link is not None
-    send_ms = profile.link.ms(worlds * model.latent_bytes) * split.bands  # all worlds' in one message
+    send_ms = profile.link.ms(worlds * model.latent_bytes) * split.bands
     groups = split.decoder_ranks // split.bands
     rates = {
         "world ranks": worlds / step_rate_ms,

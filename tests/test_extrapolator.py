@@ -160,9 +160,9 @@ def test_the_gate_holds_on_a_cut_and_trusts_where_nothing_speaks_against_it():
 def test_the_gate_holds_tokens_that_it_expects_to_get_worse_and_damps_between():
     newest = sphere(1, CHANNELS, 10, 15)
     heads = Heads(newest, newest[:, :1], torch.zeros(1, 2, 10, 15))
-    heads.log_errors[0, 0, 0] = math.log(3.0)
-    heads.log_errors[0, 0, 1] = math.log(1.8)
-    heads.log_errors[0, 0, 2] = math.log(1.0)
+    low, high = maps.ERROR_RATIO
+    for row, ratio in enumerate((1.1 * high, (low + high) / 2, 0.9 * low)):
+        heads.log_errors[0, 0, row] = math.log(ratio)
     trust = gate(newest, newest, heads)[0, 0]
     assert trust[0].max() == 0.0
     assert 0.1 < trust[1].min() <= trust[1].max() < 0.9

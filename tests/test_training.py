@@ -1,24 +1,17 @@
 """Training on a stub game: clips line up, restarts break them, the optimiser and its clock work."""
 
 import types
-from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
-from engine.models.layers import to_sphere
-from engine.models.world_model import Inputs, WorldModel
 from engine.training import data
-from engine.training.average import averaged
-from engine.training.context import strayed
 from engine.training.data import ClipBank, FramePool, Simulation, token_weights
 from engine.training.optim import Muon, Training, orthogonalise
-from engine.training.pack import keep_lasting
 from engine.training.world import Batches, OwnPast
 from games import GAMES
-from tests.tiny import shaken, tiny_config
+from tests.tiny import tiny_config
 
 
 class StubWorld:
@@ -196,53 +189,3 @@ def test_muon_and_adam_reduce_a_loss_and_the_average_follows():
     averaged = training.averaged()
     assert set(averaged) == {name for name, _ in model.named_parameters()}
     assert all(value.dtype == torch.bfloat16 for value in averaged.values())
-
-
-def test_a_part_of_some_clips_shows_something_else_and_copies_stray_alike():
-    torch.manual_seed(0)
-    latents = to_sphere(torch.randn(64, 6, 8, 10, 15), dim=2)
-    seen = strayed(latents.repeat(2, 1, 1, 1, 1), samples=2, share=0.5)
-    torch.testing.assert_close(seen[:64], seen[64:])
-    other = ((seen[:64] - latents).abs().amax(2) > 1e-4).float()  # [B, T, H, W]
-    assert 0.3 < float((other.amax((1, 2, 3)) > 0).float().mean()) < 0.7
-    assert 0.02 < float(other.mean()) < 0.4 and bool((other[:, 0] >= other[:, -1]).all())
-    torch.testing.assert_close(seen.square().mean(2), torch.ones(128, 6, 10, 15), atol=1e-4, rtol=0)
-    torch.testing.assert_close(strayed(latents, share=0.0), latents, atol=1e-4, rtol=0)
-
-
-def test_runs_are_averaged_by_share_and_what_does_not_fit_is_refused(tmp_path):
-    runs = {}
-    for name, value, share in (("a", 1.0, 0.3), ("b", 2.0, 0.7)):
-        (tmp_path / name).mkdir()
-        save_file({"x": torch.full((2, 3), value)}, tmp_path / name / "racing-world-0.safetensors")
-        save_file({"y": torch.full((4,), -value)}, tmp_path / name / "racing-world-1.safetensors")
-        runs[tmp_path / name] = share
-    made = averaged("racing", runs)
-    assert set(made) == {"x", "y"}
-    torch.testing.assert_close(made["x"], torch.full((2, 3), 1.7))
-    save_file({"x": torch.zeros(9)}, tmp_path / "b" / "racing-world-0.safetensors")
-    with pytest.raises(SystemExit, match=r"b is a model of other sizes"):
-        averaged("racing", runs)
-    with pytest.raises(SystemExit, match=r"nowhere holds no racing-world"):
-        averaged("racing", {tmp_path / "nowhere": 1.0})
-
-
-def test_a_packed_world_tells_on_what_lasts_as_it_was_told():
-    spec = GAMES["racing"]
-    assert spec.lasting and not GAMES["platformer"].lasting  # there another level has another look
-    config = replace(tiny_config().world, buttons=spec.n_buttons, telemetry=len(spec.telemetry))
-    model = shaken(WorldModel(config))
-    state = model.state_dict()
-    keep_lasting(state, "racing")
-    model.load_state_dict(state)
-    shape = (1, 2, config.channels, config.rows, config.columns)
-    inputs = Inputs(
-        torch.zeros(1, 2, config.buttons),
-        torch.full((1, 2), 4.0),
-        torch.rand(1, 2, config.telemetry),
-        torch.zeros(1, 2),
-        torch.randn(1, 2, config.noise),
-    )
-    _, told = model(torch.randn(shape), torch.randn(shape), inputs)
-    same = (told == inputs.telemetry).all((0, 1)).tolist()
-    assert same == [field.name in spec.lasting for field in spec.telemetry]

@@ -14,12 +14,12 @@ from engine.doctor import check_weights
 from engine.fast.int8_ranges import FILE, Calibration, calibration
 from engine.models.stored import compress, expand, file_name
 from engine.models.weights import (
-    LEVELS,
     OPTIONAL,
     PARTS,
     SHIPPED,
     WeightsError,
     has_part,
+    levels_of,
     load_config,
     load_part,
     store,
@@ -64,7 +64,9 @@ def test_weights_shrink_by_what_int8_leaves_unused() -> None:
 def test_fewer_levels_make_a_smaller_file() -> None:
     torch.manual_seed(0)
     weight = {"weight": torch.randn(256, 1024)}
-    few, many = (len(compress(save(to_int8(weight, levels)))) for levels in (LEVELS["world"], 127))
+    few, many = (
+        len(compress(save(to_int8(weight, levels)))) for levels in (levels_of("world"), levels_of("decoder"))
+    )
     assert few < 0.9 * many
 
 
@@ -124,7 +126,7 @@ def test_int8_weights_load_close_to_what_was_stored(tmp_path):
     model = shaken(WorldModel(config.world))
     store(tmp_path, config, {"world": model})
     for (name, a), b in zip(model.state_dict().items(), load_part(tmp_path, "world").state_dict().values()):
-        assert (a - b).abs().max() <= 0.51 * a.abs().max() / LEVELS["world"] + 1e-7, name
+        assert (a - b).abs().max() <= 0.51 * a.abs().max() / levels_of("world") + 1e-7, name
 
 
 def corrupt(path: Path, how: str) -> None:

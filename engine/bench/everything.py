@@ -122,7 +122,7 @@ def _two_alone(small: bool, few: str) -> Iterator[Job]:
         return
     for worlds in (16, 48):
         yield Job("two", "split", f"--game balanced --worlds {worlds} --balance", 170, 2)
-    sizes = "--widths 512,1024,2048,3072 --wide-worlds 1,4 --worlds 1,2,4,8"
+    sizes = "--widths 512,1024,2048,3072,4096 --wide-worlds 1,4 --worlds 1,2,4,8"
     yield Job("two", "sequence", f"--game wide-world {sizes}", 150, 2)
 
 

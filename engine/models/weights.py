@@ -26,14 +26,20 @@ WIDE = "decoder-wide"
 PARTS = ("encoder", "decoder", "world", "extrapolator", WIDE)
 OPTIONAL = ("extrapolator", WIDE)
 """Parts a directory may do without: there is something simpler in their place."""
-LEVELS = {"world": 63, WIDE: 63}
-"""Of a weight on either side of zero, 127 where nothing is said: half as many are a bit less in the file."""
+MOST_LEVELS = 127
+"""Of a weight in int8, on either side of zero."""
 SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
 _ADVICE = "reinstall dreamcade, or name a good directory with --weights"
 
 
 class WeightsError(ValueError):
     """Weights that cannot be used; the text says which and what to do."""
+
+
+def levels_of(part: str) -> int:
+    """How many levels a part is stored with: half as many are one bit less a weight in the file, and cost the
+    largest parts 0.01 dB."""
+    return MOST_LEVELS // 2 if part in ("world", WIDE) else MOST_LEVELS
 
 
 def build(config: GameConfig, part: str) -> nn.Module:
@@ -110,7 +116,7 @@ def fill(model: nn.Module, data: bytes) -> None:
     model.load_state_dict(from_int8(load(expand(data, most))))
 
 
-def stored(model: nn.Module, levels: int = 127) -> bytes:
+def stored(model: nn.Module, levels: int = MOST_LEVELS) -> bytes:
     """`model` as a stored file."""
     return compress(save(to_int8(model.state_dict(), levels)))
 
@@ -127,7 +133,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     """Write the given parts (int8) and config.json; parts not given stay as they are."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        (directory / file_name(part)).write_bytes(stored(model, LEVELS.get(part, 127)))
+        (directory / file_name(part)).write_bytes(stored(model, levels_of(part)))
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS
@@ -137,7 +143,7 @@ def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> 
     (directory / "config.json").write_text(text + "\n", encoding="utf-8")
 
 
-def to_int8(state: dict[str, Tensor], levels: int = 127) -> dict[str, Tensor]:
+def to_int8(state: dict[str, Tensor], levels: int = MOST_LEVELS) -> dict[str, Tensor]:
     out = {}
     for name, value in state.items():
         value = value.float().contiguous()

@@ -1,34 +1,38 @@
-"""Stage `average`: world models of several runs that began from the same weights -> their weighted mean.
+"""Stage `average`: world models of several runs, all resumed from the same weights -> their weighted mean.
 
     python -m engine.training.average racing --of RUN1=0.3 RUN2=0.7 --out OUT
 
-Runs from one start lie in one valley of the loss, and their mean is often better than each of them (model
-soups, 2203.05482). RUN: a directory as stage `world` writes it; OUT gets the same files' names."""
+Such runs lie in one valley of the loss, and their mean is often better than each of them (model soups,
+2203.05482). RUN: a directory as stage `world` writes it, with this game's world alone; OUT gets the same
+files, in float32."""
 
 import argparse
+from math import inf
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from engine.training.pack import read_parts
+from engine.training.world import write_world
 from games import GAMES
 
 
-def averaged(game: str, runs: dict[Path, float]) -> dict[str, Tensor]:
+def averaged(game: str, runs: list[tuple[Path, float]]) -> dict[str, Tensor]:
     """The mean of the runs' weights, float32, by share. Raises SystemExit where they do not fit together."""
-    total, made = sum(runs.values()), dict[str, Tensor]()
-    if not runs or min(runs.values()) <= 0:
+    if not all(0 < share < inf for _, share in runs):
         raise SystemExit("dreamcade: error: --of wants RUN=SHARE, each share above 0")
-    for run, share in runs.items():
-        files = sorted(run.glob(f"{game}-world-*.safetensors"))
-        if not files:
+    total, made = sum(share for _, share in runs), dict[str, Tensor]()
+    for run, share in runs:
+        state = read_parts(game, run).get("world")
+        if state is None:
             raise SystemExit(f"dreamcade: error: {run} holds no {game}-world-*.safetensors: name a run")
-        state = {name: value.float() for path in files for name, value in load_file(path).items()}
         if made and {n: v.shape for n, v in made.items()} != {n: v.shape for n, v in state.items()}:
-            raise SystemExit(f"dreamcade: error: {run} is a model of other sizes than the runs before it")
-        for name, value in state.items():
-            part = value * (share / total)
-            made[name] = made[name] + part if name in made else part
+            raise SystemExit(
+                f"dreamcade: error: {run} is a model of other sizes than the runs before it: name runs that "
+                "were resumed from the same weights"
+            )
+        parts = {name: value * (share / total) for name, value in state.items()}
+        made = {name: made[name] + part for name, part in parts.items()} if made else parts
     return made
 
 
@@ -48,11 +52,8 @@ def main() -> None:
     parser.add_argument("--of", type=run_and_share, nargs="+", required=True, metavar="RUN=SHARE")
     parser.add_argument("--out", type=Path, default=Path("out"))
     args = parser.parse_args()
-    made = averaged(args.game, dict(args.of))
-    args.out.mkdir(parents=True, exist_ok=True)
-    path = args.out / f"{args.game}-world-0.safetensors"
-    save_file(made, path)
-    print(f"{args.game}: wrote {path}")
+    write_world(averaged(args.game, args.of), args.out, args.game)
+    print(f"{args.game}: wrote {args.out}")
 
 
 if __name__ == "__main__":

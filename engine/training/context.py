@@ -11,13 +11,13 @@ from engine.models.layers import perturb_on_sphere, to_sphere
 NOISE = 0.5
 """Largest root mean square of the noise on context latents; a quarter of the clips have none."""
 MISREAD, MISREAD_SHARE = 0.4, 0.05
-"""Largest error of the telemetry a clip is given, and how many of its fields have one: telemetry is what a
-dream goes by where its picture went wrong, so it is mostly right."""
+"""Largest root mean square of a lasting error of the telemetry a clip is given, and how many of its fields
+have one: telemetry is what a dream goes by where its picture went wrong, so it is mostly right."""
 STRAYED_SHARE = 0.6
 """How many clips have a part that shows something else."""
 
 
-def levels(count: int, device: str) -> Tensor:
+def noise_levels(count: int, device: str) -> Tensor:
     """Context noise for `count` clips, [count]."""
     level = torch.rand(count, device=device) * NOISE
     return torch.where(torch.rand_like(level) < 0.25, 0.0, level)

@@ -5,7 +5,7 @@ assets/weights/<game> holds them.
 
 Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1,
 <game>-extrapolator, <game>-decoder-wide. What is not there is taken from the target, so that one stage can be
-renewed alone."""
+renewed alone. A world model's head is changed in one respect, see `keep_lasting`."""
 
 import argparse
 import json
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -46,11 +47,12 @@ def read_parts(game: str, source: Path) -> dict[str, dict[str, Tensor]]:
     return parts
 
 
-def keep_lasting(state: dict[str, Tensor], game: str) -> None:
-    """A world model's telemetry that no world of its game ever changes is told on as it is."""
-    rows = [i for i, field in enumerate(GAMES[game].telemetry) if field.name in GAMES[game].lasting]
-    for name in ("to_telemetry.weight", "to_telemetry.bias"):
-        state[name][rows] = 0.0
+def keep_lasting(state: dict[str, Tensor], game: str) -> dict[str, Tensor]:
+    """A world model's weights by which telemetry that no world of its game ever changes is told on as it
+    is."""
+    changes = torch.tensor([float(field.name not in GAMES[game].lasting) for field in GAMES[game].telemetry])
+    weight, bias = state["to_telemetry.weight"], state["to_telemetry.bias"]
+    return state | {"to_telemetry.weight": weight * changes[:, None], "to_telemetry.bias": bias * changes}
 
 
 def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
@@ -99,9 +101,9 @@ def main() -> None:
     parts = read_parts(args.game, args.source)
     config = packed_config(args.game, target, set(parts), facts)
     models: dict[str, nn.Module] = {}
+    if "world" in parts:
+        parts["world"] = keep_lasting(parts["world"], args.game)
     for part, state in parts.items():
-        if part == "world":
-            keep_lasting(state, args.game)
         models[part] = build(config, part)
         models[part].load_state_dict(state)
     drop_stale(target, set(parts))

@@ -7,8 +7,8 @@ it writes int8.json beside the weights, which names the weights it belongs to. R
 that the world model dreamed on training seeds and on encoded pictures, then tried one convolution after the
 other: of a few ways to cut off rare values, the one whose pictures stay closest to the float decoder's. A
 part is accepted only if on held-out seeds decode(encode(x)) (world: the next step) loses less than 0.3 dB,
-and a world only if a dream of 2,000 steps goes no further astray; otherwise nothing is written and the engine
-stays with floating point. A CPU without VNNI can run it too, see `exact`; it times nothing."""
+and a world only if a dream of 2,000 steps goes at most 1.2 times as far astray; otherwise nothing is written
+and the engine stays with floating point. A CPU without VNNI can run it too, see `exact`; it times nothing."""
 
 import argparse
 import json

@@ -18,7 +18,7 @@ On a machine with two GPUs, a game each (starting and judging take about a minut
       dreamcade evaluate $game --device cuda --json  # --decoder cpu: the CPU's
     done
 
-Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 GFLOP), 8 MiB in OUT, 3.3 MiB
+Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 GFLOP), 8 MiB in OUT, 2.9 MiB
 packed. Several GPUs for one game: torchrun --nproc-per-node N -m engine.training.wide_decoder ..."""
 
 import argparse
@@ -31,7 +31,16 @@ from torch import Tensor, nn
 
 from engine.config import AutoencoderConfig, ConfigError, WideDecoderConfig
 from engine.models.autoencoder import Decoder
-from engine.models.weights import SHIPPED, WIDE, WeightsError, from_int8, load_config, load_part, to_int8
+from engine.models.weights import (
+    SHIPPED,
+    WIDE,
+    WeightsError,
+    from_int8,
+    levels_of,
+    load_config,
+    load_part,
+    to_int8,
+)
 from engine.training.autoencoder import Autoencoder, AutoencoderTraining, held_out_pool, report
 from engine.training.widen import widened
 from games import GAMES
@@ -94,7 +103,7 @@ class WideDecoderTraining(AutoencoderTraining):
         """Save, then print both decoders' figures on the same held-out pictures."""
         state = self.save()
         print(f"{self.game}: {WIDE}, {self.training.updates} updates, saved", flush=True)
-        self.model.decoder.load_state_dict(from_int8(to_int8(state)))
+        self.model.decoder.load_state_dict(from_int8(to_int8(state, levels_of(WIDE))))
         pool = held_out_pool(self.game, self.device, self.small)
         config, _ = load_config(self.weights)
         small = self._autoencoder(self._cpu_decoder(), config.autoencoder).to(self.device)

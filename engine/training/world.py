@@ -28,7 +28,7 @@ from engine.models.world_model import Inputs, WorldModel
 from engine.training import measures
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
-from engine.training.context import MISREAD_SHARE, STRAYED_SHARE, levels, misread, noisy, strayed
+from engine.training.context import MISREAD_SHARE, STRAYED_SHARE, misread, noise_levels, noisy, strayed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
@@ -166,7 +166,7 @@ class WorldTraining:
         samples = 2 if progress > self.args.two_from else 1
         passes = random.choices(PASSES, PASS_WEIGHTS)[0] if progress > self.args.own_from else 0
         clips = self.bank.sample(self.args.rows // samples, self.args.steps).repeated(samples)
-        level = levels(len(clips.latents) // samples, self.device).repeat(samples)
+        level = noise_levels(len(clips.latents) // samples, self.device).repeat(samples)
         latents, told = self.own_past(clips, level, passes)
         losses = self.learn(latents, told, level, *vars(clips).values(), samples=samples)
         self.training.apply()
@@ -198,14 +198,19 @@ class WorldTraining:
             raise SystemExit("the loss is not finite: stopping; the last saved weights are good")
 
     def _save(self) -> dict[str, Tensor]:
-        """The averaged weights, to two files, each below 16 MiB."""
-        self.out.mkdir(parents=True, exist_ok=True)
+        """The averaged weights, in bfloat16."""
         state = self.training.averaged()
-        names = sorted(state, key=lambda name: -state[name].numel())
-        for half in (0, 1):
-            path = self.out / f"{self.game}-world-{half}.safetensors"
-            save_file({name: state[name] for name in names[half::2]}, path)
+        write_world(state, self.out, self.game)
         return state
+
+
+def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
+    """Two files, in bfloat16 each below 16 MiB."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = sorted(state, key=lambda name: -state[name].numel())
+    for half in (0, 1):
+        path = out / f"{game}-world-{half}.safetensors"
+        save_file({name: state[name].contiguous() for name in names[half::2]}, path)
 
 
 def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, Tensor]:

@@ -1,0 +1,107 @@
+"""What a world model is given in training, and what becomes of its runs: contexts with faults, means of runs,
+what packing changes."""
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.models.layers import to_sphere
+from engine.models.weights import SHIPPED, load_part
+from engine.models.world_model import Inputs, WorldModel
+from engine.training import average, context
+from engine.training.average import averaged
+from engine.training.context import misread, noise_levels, noisy, strayed
+from engine.training.pack import keep_lasting, read_parts
+from engine.training.world import write_world
+from games import GAMES
+from tests.tiny import shaken, tiny_config
+
+
+def test_a_part_of_some_clips_shows_something_else_and_copies_stray_alike():
+    torch.manual_seed(0)
+    latents = to_sphere(torch.randn(64, 6, 8, 10, 15), dim=2)
+    seen = strayed(latents.repeat(2, 1, 1, 1, 1), samples=2, share=0.5)
+    torch.testing.assert_close(seen[:64], seen[64:])
+    other = ((seen[:64] - latents).abs().amax(2) > 1e-4).float()  # [B, T, H, W]
+    assert 0.3 < float((other.amax((1, 2, 3)) > 0).float().mean()) < 0.7
+    assert 0.02 < float(other.mean()) < 0.4 and bool((other[:, 0] >= other[:, -1]).all())
+    torch.testing.assert_close(seen.square().mean(2), torch.ones(128, 6, 10, 15), atol=1e-4, rtol=0)
+    torch.testing.assert_close(strayed(latents, share=0.0), latents, atol=1e-4, rtol=0)
+
+
+def test_noise_is_of_its_level_and_some_clips_have_none():
+    torch.manual_seed(0)
+    level = noise_levels(2000, "cpu")
+    assert 0.2 < float((level == 0).float().mean()) < 0.3 and float(level.max()) <= context.NOISE
+    latents = to_sphere(torch.randn(3, 4, 64, 10, 15), dim=2)
+    given = noisy(latents, torch.tensor([0.0, 0.2, 0.4]))
+    apart = (given - latents).square().mean((1, 2, 3, 4)).sqrt()
+    torch.testing.assert_close(apart, torch.tensor([0.0, 0.2, 0.4]), atol=0.03, rtol=0)
+
+
+def test_few_fields_of_a_clip_are_told_wrong_and_those_for_all_of_it():
+    torch.manual_seed(0)
+    told = misread(torch.zeros(400, 32, 10), share=0.3)
+    wrong = told.mean(1).abs() > 0.05
+    assert 0.1 < float(wrong.float().mean()) < 0.3
+    assert float(misread(torch.zeros(400, 32, 10), share=0.0).abs().max()) < 0.2
+
+
+def store_run(directory, value):
+    directory.mkdir()
+    write_world({"x": torch.full((2, 3), value), "y": torch.full((4,), -value)}, directory, "racing")
+    return directory
+
+
+def test_runs_are_averaged_by_share_and_replace_what_was_there(tmp_path, monkeypatch):
+    first, second, out = (store_run(tmp_path / name, v) for name, v in (("a", 1.0), ("b", 2.0), ("o", 9.0)))
+    runs = [f"{first}=0.6", f"{second}=1.4"]
+    monkeypatch.setattr(sys, "argv", ["average", "racing", "--of", *runs, "--out", str(out)])
+    average.main()
+    made = read_parts("racing", out)["world"]
+    torch.testing.assert_close(made["x"], torch.full((2, 3), 1.7))
+    torch.testing.assert_close(made["y"], torch.full((4,), -1.7))
+
+
+def test_runs_that_do_not_fit_together_are_refused(tmp_path, monkeypatch, capsys):
+    first, second = store_run(tmp_path / "a", 1.0), tmp_path / "b"
+    second.mkdir()
+    save_file({"x": torch.zeros(9)}, second / "racing-world-0.safetensors")
+    with pytest.raises(SystemExit, match=r"b is a model of other sizes.*resumed from the same"):
+        averaged("racing", [(first, 0.5), (second, 0.5)])
+    with pytest.raises(SystemExit, match=r"nowhere holds no racing-world"):
+        averaged("racing", [(tmp_path / "nowhere", 1.0)])
+    for share in ("0", "nan", "many"):
+        monkeypatch.setattr(sys, "argv", ["average", "racing", "--of", f"{first}={share}"])
+        with pytest.raises(SystemExit) as refused:
+            average.main()
+        assert "RUN=SHARE" in str(refused.value) + capsys.readouterr().err
+
+
+def test_a_packed_world_tells_on_what_lasts_as_it_was_told():
+    spec = GAMES["racing"]
+    assert spec.lasting and not GAMES["platformer"].lasting  # there another level has another look
+    config = replace(tiny_config().world, buttons=spec.n_buttons, telemetry=len(spec.telemetry))
+    model = shaken(WorldModel(config))
+    model.load_state_dict(keep_lasting(model.state_dict(), "racing"))
+    shape = (1, 2, config.channels, config.rows, config.columns)
+    inputs = Inputs(
+        torch.zeros(1, 2, config.buttons),
+        torch.full((1, 2), 4.0),
+        torch.rand(1, 2, config.telemetry),
+        torch.zeros(1, 2),
+        torch.randn(1, 2, config.noise),
+    )
+    _, told = model(torch.randn(shape), torch.randn(shape), inputs)
+    same = (told == inputs.telemetry).all(1)[0].tolist()
+    assert same == [field.name in spec.lasting for field in spec.telemetry]
+
+
+def test_the_shipped_racing_world_keeps_its_look():
+    world = load_part(SHIPPED / "racing", "world")
+    assert isinstance(world, WorldModel)
+    rows = [GAMES["racing"].field_index(name) for name in GAMES["racing"].lasting]
+    assert not world.to_telemetry.weight[rows].any() and not world.to_telemetry.bias[rows].any()
