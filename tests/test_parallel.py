@@ -11,7 +11,7 @@ from engine.config import AutoencoderConfig, WorldConfig
 from engine.errors import UsageError
 from engine.fast.bands import Rows, band_macs, decode_band, receptive_rows, split_rows
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
-from engine.fast.device_link import DeviceReceiver, DeviceSender
+from engine.fast.device_link import DeviceReceiver, DeviceSender, link_group
 from engine.fast.leading import FollowingDecoder, FollowingWorld, LeadingDecoder, LeadingWorld, follow
 from engine.fast.sequence_parallel import HeadSplit, RingSplit, make_split
 from engine.fast.static_dream import StaticDream
@@ -208,13 +208,13 @@ def dream_on_gpu(rank: int, config: WorldConfig) -> np.ndarray | None:
 
 
 def sent_over_nccl(rank: int) -> list[float] | None:
-    value = torch.zeros(3, device="cuda")
+    value, group = torch.zeros(3, device="cuda"), link_group("cuda")
     if rank:
-        link = DeviceSender(value, 0)
+        link = DeviceSender(value, 0, group)
         for i in range(9):
             link.send(value + i)
         return link.close()
-    receiver, got = DeviceReceiver(value, 1), []
+    receiver, got = DeviceReceiver(value, 1, group), []
     for _ in range(9):
         receiver.receive(value)
         got.append(value[0].item())

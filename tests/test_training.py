@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from engine.training import data
+from engine.training.context import OwnPast
 from engine.training.data import ClipBank, FramePool, Simulation, token_weights
 from engine.training.optim import Muon, Training, orthogonalise
-from engine.training.world import Batches, OwnPast
 from games import GAMES
 from tests.tiny import tiny_config
 
@@ -148,12 +148,12 @@ def test_own_past_keeps_the_true_beginning_and_replaces_the_rest(simulation):
         bank.advance()
     clips = bank.sample(4, steps=8)
     zeros = lambda latents, previous, inputs: (torch.zeros_like(latents), torch.zeros_like(inputs.telemetry))  # noqa: E731
-    latents, told = OwnPast(zeros, Batches(config, "cpu"))(clips, torch.zeros(4), passes=1)
+    latents, told = OwnPast(zeros, config)(clips, torch.zeros(4), passes=1)
     same = (latents == clips.latents[:, :-1]).flatten(2).all(-1)
     assert same[:, :2].all(), "the two latents a rollout begins with are true"
     assert not same[:, -1].any(), "the last is the model's own"
     assert torch.equal(told[:, 0], clips.telemetry[:, 1])
-    untouched, _ = OwnPast(zeros, Batches(config, "cpu"))(clips, torch.zeros(4), passes=0)
+    untouched, _ = OwnPast(zeros, config)(clips, torch.zeros(4), passes=0)
     assert torch.equal(untouched, clips.latents[:, :-1])
 
 

@@ -1,12 +1,18 @@
 """What a world model is given in training in place of the truth: a past with the faults that a dream's has.
 
-Noise everywhere, of a level it is told; parts of the picture that show something else for a while, and
-telemetry that is wrong, of which it is told nothing: it has to see what contradicts the rest."""
+Its own outputs; noise everywhere, of a level it is told; parts of the picture that show something else for a
+while, and telemetry that is wrong, of which it is told nothing: it has to see what contradicts the rest."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from engine.config import WorldConfig
 from engine.models.layers import perturb_on_sphere, to_sphere
+from engine.models.world_model import Inputs
+from engine.training.captured import Captured
+from engine.training.data import Clips
 
 NOISE = 0.5
 """Largest root mean square of the noise on context latents; a quarter of the clips have none."""
@@ -66,3 +72,56 @@ def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> 
     another = latents.unflatten(0, (samples, -1)).roll(1, 1).flatten(0, 1)
     shown = torch.where(chance() < 0.5, another, aside)
     return to_sphere(latents + (shown - latents) * (0.3 + 0.7 * chance()) * where, dim=2)
+
+
+def conditions(config: WorldConfig, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:
+    """The model's, for steps 0..T-1 of clips, a new random vector each. telemetry [B, T, F], level [B]
+    context noise."""
+    batch, steps = telemetry.shape[:2]
+    return Inputs(
+        buttons=clips.buttons[:, 2:],
+        strides=clips.strides[:, 2:],
+        telemetry=telemetry,
+        context_noise=level[:, None].expand(batch, steps),
+        noise=torch.randn(batch, steps, config.noise, device=telemetry.device),
+    )
+
+
+class OwnPast:
+    """Clips whose past is what the model itself would have made of it."""
+
+    def __init__(self, model: Callable, config: WorldConfig) -> None:
+        self.model, self.config = model, config
+        self.one = Captured(self._one)
+
+    @torch.no_grad()
+    def __call__(self, clips: Clips, level: Tensor, passes: int) -> tuple[Tensor, Tensor]:
+        """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F], true up to a random step of
+        each clip. passes: the depth of rollout whose errors they carry; 0 is the truth."""
+        latents, told = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
+        steps = latents.shape[1] - 1
+        begin = torch.randint(0, steps // 2, (len(latents), 1), device=latents.device)
+        keep = torch.arange(-1, steps, device=latents.device) <= begin
+        for _ in range(passes):
+            latents, told = self.one(latents, told, level, keep, *vars(clips).values())
+        return latents, told
+
+    @torch.no_grad()
+    def _one(
+        self, latents: Tensor, told: Tensor, level: Tensor, keep: Tensor, *parts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All positions predicted from what they are given now; the predictions are given next."""
+        clips = Clips(*parts)
+        truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
+        given = noisy(latents, level)
+        with mixed(latents.device.type):
+            made, read = self.model(given[:, 1:], given[:, :-1], conditions(self.config, clips, told, level))
+        latents = torch.where(keep[..., None, None, None], truth, torch.cat((truth[:, :2], made[:, :-1]), 1))
+        return latents, torch.where(
+            keep[:, 1:, None], telemetry, torch.cat((telemetry[:, :1], read[:, :-1]), 1)
+        )
+
+
+def mixed(device: str) -> torch.autocast:
+    """bfloat16 products on a GPU. Nothing is cached: a captured graph could not find it again."""
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False)

@@ -21,9 +21,10 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
 from engine.training.autoencoder import EDGE_WEIGHT, held_out_pool, picture_loss, report
 from engine.training.captured import Captured
+from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
-from engine.training.world import Batches, OwnPast, load_autoencoder, mixed
+from engine.training.world import load_autoencoder
 from games import GAMES
 
 DEPTHS, DEPTH_WEIGHTS = (0, 1, 3, 8), (4, 2, 1, 1)
@@ -37,7 +38,7 @@ class PairPool:
     def __init__(self, bank: ClipBank, world: WorldModel | None, size: int, span: int) -> None:
         self.bank, self.world, self.span = bank, world, span
         sim = bank.simulation
-        self.own_past = OwnPast(world, Batches(world.config, sim.device)) if world else None
+        self.own_past = OwnPast(world, world.config) if world else None
         self.latents = torch.empty(size, *bank.latents.shape[2:], dtype=torch.bfloat16, device=sim.device)
         self.pictures = torch.empty(size, 480, 720, 3, dtype=torch.uint8, device=sim.device)
         self.classes = torch.empty(size, 480, 720, dtype=torch.uint8, device=sim.device)
@@ -70,7 +71,7 @@ class PairPool:
         level = torch.zeros(len(clips.latents), device=clips.latents.device)
         passes = random.choices(DEPTHS, DEPTH_WEIGHTS)[0]
         latents, told = self.own_past(clips, level, passes)
-        inputs = self.own_past.batches.inputs(clips, told, level)
+        inputs = conditions(self.world.config, clips, told, level)
         made, _ = self.world(latents[:, 1:], latents[:, :-1], inputs)
         return made[:, -1].float(), good
 

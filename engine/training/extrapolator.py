@@ -31,12 +31,13 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, build, load_config, load_part
 from engine.training.autoencoder import edge_strength
 from engine.training.captured import Captured
+from engine.training.context import mixed
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.live_windows import LiveWindows, encoder_function, sizes_for
 from engine.training.optim import Training, join_ranks
 from engine.training.pack import DRAFT_BLOCKS, game_config
 from engine.training.runs import Encode, Windows, windows
-from engine.training.world import load_autoencoder, mixed
+from engine.training.world import load_autoencoder
 from games import GAMES
 
 ERROR_WEIGHT, PIXEL_WEIGHT, EDGE_WEIGHT = 0.02, 50.0, 10.0

@@ -18,7 +18,7 @@ On a machine with two GPUs, a game each (starting and judging take about a minut
       dreamcade evaluate $game --device cuda --json  # --decoder cpu: the CPU's
     done
 
-Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 GFLOP), 8 MiB in OUT, 2.9 MiB
+Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 GFLOP), 8 MiB in OUT, 3.3 MiB
 packed. Several GPUs for one game: torchrun --nproc-per-node N -m engine.training.wide_decoder ..."""
 
 import argparse

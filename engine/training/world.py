@@ -14,7 +14,6 @@ of a k-step rollout."""
 import argparse
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,81 +22,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.config import AutoencoderConfig, WorldConfig
-from engine.models.autoencoder import from_bytes
-from engine.models.world_model import Inputs, WorldModel
-from engine.training import measures
+from engine.models.world_model import WorldModel
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
-from engine.training.context import MISREAD_SHARE, STRAYED_SHARE, misread, noise_levels, noisy, strayed
+from engine.training.context import (
+    MISREAD_SHARE,
+    STRAYED_SHARE,
+    OwnPast,
+    conditions,
+    misread,
+    mixed,
+    noise_levels,
+    noisy,
+    strayed,
+)
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score
+from engine.training.world_check import check
 from games import GAMES
 
 PASSES, PASS_WEIGHTS = (0, 1, 2, 4, 8, 16), (5, 2, 2, 2, 1.2, 0.8)
 """How many passes make a clip's past its own, and how often."""
 PLAIN_METRIC = 0.5
 """Share of the score's metric that counts all directions of a latent alike; the rest is the decoder's."""
-
-
-class Batches:
-    """Turns clips into the model's inputs, and its outputs back into inputs for the next pass."""
-
-    def __init__(self, config: WorldConfig, device: str) -> None:
-        self.config, self.device = config, device
-
-    def inputs(self, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:
-        """Conditions for steps 0..T-1, a new random vector each. telemetry [B, T, F], level [B] context
-        noise."""
-        batch, steps = telemetry.shape[:2]
-        return Inputs(
-            buttons=clips.buttons[:, 2:],
-            strides=clips.strides[:, 2:],
-            telemetry=telemetry,
-            context_noise=level[:, None].expand(batch, steps),
-            noise=torch.randn(batch, steps, self.config.noise, device=self.device),
-        )
-
-
-class OwnPast:
-    """Clips whose past is what the model itself would have made of it."""
-
-    def __init__(self, model: Callable, batches: Batches) -> None:
-        self.model, self.batches = model, batches
-        self.one = Captured(self._one)
-
-    @torch.no_grad()
-    def __call__(self, clips: Clips, level: Tensor, passes: int) -> tuple[Tensor, Tensor]:
-        """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F], true up to a random step of
-        each clip. passes: the depth of rollout whose errors they carry; 0 is the truth."""
-        latents, told = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
-        steps = latents.shape[1] - 1
-        begin = torch.randint(0, steps // 2, (len(latents), 1), device=latents.device)
-        keep = torch.arange(-1, steps, device=latents.device) <= begin
-        for _ in range(passes):
-            latents, told = self.one(latents, told, level, keep, *vars(clips).values())
-        return latents, told
-
-    @torch.no_grad()
-    def _one(
-        self, latents: Tensor, told: Tensor, level: Tensor, keep: Tensor, *parts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """All positions predicted from what they are given now; the predictions are given next."""
-        clips = Clips(*parts)
-        truth, telemetry = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
-        given = noisy(latents, level)
-        with mixed(latents.device.type):
-            made, read = self.model(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
-        latents = torch.where(keep[..., None, None, None], truth, torch.cat((truth[:, :2], made[:, :-1]), 1))
-        return latents, torch.where(
-            keep[:, 1:, None], telemetry, torch.cat((telemetry[:, :1], read[:, :-1]), 1)
-        )
-
-
-def mixed(device: str) -> torch.autocast:
-    """bfloat16 products on a GPU. Nothing is cached: a captured graph could not find it again."""
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda", cache_enabled=False)
 
 
 class WorldTraining:
@@ -121,8 +70,7 @@ class WorldTraining:
         self.training = Training(
             model, args.minutes * 60, args.lr, args.muon_lr, warmup=300, cooldown=args.cooldown
         )
-        self.batches = Batches(self.config, self.device)
-        self.own_past = OwnPast(self.compiled, self.batches)
+        self.own_past = OwnPast(self.compiled, self.config)
         self.learn = Captured(self._learn)
         some, rounds = (2, 1) if args.small else (4, 24)
         seen = self.bank.sample(some, 1).latents[:, 0]
@@ -178,7 +126,8 @@ class WorldTraining:
         given = noisy(strayed(latents, samples, self.args.strayed), level)
         told = misread(told, self.args.misread)
         with mixed(self.device):
-            made, read = self.compiled(given[:, 1:], given[:, :-1], self.batches.inputs(clips, told, level))
+            inputs = conditions(self.config, clips, told, level)
+            made, read = self.compiled(given[:, 1:], given[:, :-1], inputs)
         dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
         truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
         scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric)
@@ -235,57 +184,6 @@ def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
     model = Autoencoder(AutoencoderConfig()).to(device).eval().requires_grad_(False)
     model.load_state_dict({k: v.float() for path in paths for k, v in load_file(path).items()})
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-@torch.no_grad()
-def check(game: str, model: WorldModel, autoencoder: Autoencoder, device: str, small: bool) -> None:
-    """Held-out seeds, stride 4, no mixed precision: PSNR of the next step and of rollouts beside hold and
-    beside the autoencoder's ceiling, and sharpness."""
-    worlds, context, wanted = (4, 4, (1, 3)) if small else (32, 16, (1, 4, 15))
-    bank, pictures = true_steps(game, autoencoder, worlds, context + max(wanted) + 2, device)
-    clips = Clips(bank.latents.float(), bank.buttons, bank.strides.float(), bank.telemetry, bank.weights)
-    made = rollout(model, clips, context, max(wanted), device)
-    parts = []
-    for steps in wanted:
-        true, hold = pictures[context + steps], pictures[context]
-        dream = autoencoder.decoder(made[steps - 1]).clamp(0, 1)
-        ceiling = autoencoder.decoder(bank.latents[:, context + steps].float()).clamp(0, 1)
-        sharp = measures.gradient_energy(dream).mean() / measures.gradient_energy(true).mean()
-        parts.append(
-            f"{steps}: {measures.psnr(dream, true).mean():.2f} (hold {measures.psnr(hold, true).mean():.2f}, "
-            f"ceiling {measures.psnr(ceiling, true).mean():.2f}, sharp {sharp:.2f})"
-        )
-    print(f"{game} held-out psnr after steps  " + "  ".join(parts), flush=True)
-
-
-def true_steps(
-    game: str, autoencoder: Autoencoder, worlds: int, steps: int, device: str
-) -> tuple[ClipBank, list[Tensor]]:
-    """A bank of `steps` steps of stride 4 on held-out seeds, and their pictures, each [B, 3, H, W]."""
-    simulation = Simulation(game, worlds, device, range(1_000_000, 1_000_000 + worlds))
-    simulation.lifetime += 10**6
-    simulation.advance(torch.full((worlds,), 64, device=device), 64)
-    bank = ClipBank(simulation, autoencoder.encoder, autoencoder.config.channels, steps, fixed_stride=4)
-    pictures = []
-    for _ in range(steps):
-        bank.advance()
-        pictures.append(from_bytes(simulation.world.render()))
-    return bank, pictures
-
-
-def rollout(model: WorldModel, clips: Clips, context: int, steps: int, device: str) -> list[Tensor]:
-    """`steps` latents [B, C, H, W] dreamed on from the first context + 1, with the clips' buttons."""
-    batches = Batches(model.config, device)
-    level = torch.zeros(len(clips.latents), device=device)
-    latents, told = clips.latents[:, : context + 1], clips.telemetry[:, 1 : context + 1]
-    made = []
-    for t in range(steps):
-        window = clips.window(t, t + context + 2)
-        following, read = model(latents[:, 1:], latents[:, :-1], batches.inputs(window, told, level))
-        made.append(following[:, -1])
-        latents = torch.cat((latents[:, 1:], following[:, -1:]), 1)
-        told = torch.cat((told[:, 1:], read[:, -1:]), 1)
-    return made
 
 
 def main() -> None:
