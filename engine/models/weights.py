@@ -37,9 +37,9 @@ class WeightsError(ValueError):
 
 
 def levels_of(part: str) -> int:
-    """How many levels a part is stored with. Fewer make a smaller file: 63 cost a world 0.01 dB of its next
-    step, but a wide decoder 1.4 dB."""
-    return 55 if part == "world" else MOST_LEVELS
+    """How many levels a part is stored with where nothing else is asked for. Fewer make a smaller file: 63
+    cost a world 0.01 dB of its next step, but a wide decoder 1.4 dB."""
+    return MOST_LEVELS // 2 if part == "world" else MOST_LEVELS
 
 
 def build(config: GameConfig, part: str) -> nn.Module:
@@ -129,11 +129,13 @@ def weights_id(directory: Path) -> str:
         raise WeightsError(f"no weights in {directory}; {_ADVICE}") from None
 
 
-def store(directory: Path, config: GameConfig, models: dict[str, nn.Module]) -> None:
-    """Write the given parts (int8) and config.json; parts not given stay as they are."""
+def store(directory: Path, config: GameConfig, models: dict[str, nn.Module], world_levels: int = 0) -> None:
+    """Write the given parts (int8) and config.json; parts not given stay as they are. world_levels: for the
+    world's weights, 0 as `levels_of` says."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        (directory / file_name(part)).write_bytes(stored(model, levels_of(part)))
+        levels = (world_levels if part == "world" else 0) or levels_of(part)
+        (directory / file_name(part)).write_bytes(stored(model, levels))
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.stored import file_name
-from engine.models.weights import OPTIONAL, SHIPPED, WIDE, build, load_config, store
+from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, load_config, store
 from games import GAMES
 
 DRAFT_BLOCKS = 4
@@ -95,6 +95,14 @@ def main() -> None:
     parser.add_argument(
         "--facts", type=Path, help="JSON object for the config's `training`: commands, minutes, figures"
     )
+    parser.add_argument(
+        "--world-levels",
+        type=int,
+        default=0,
+        choices=range(MOST_LEVELS + 1),
+        metavar="N",
+        help="levels of a world's weights: fewer make a smaller file",
+    )
     args = parser.parse_args()
     target = args.target or SHIPPED / args.game
     facts = json.loads(args.facts.read_text()) if args.facts else {}
@@ -107,7 +115,7 @@ def main() -> None:
         models[part] = build(config, part)
         models[part].load_state_dict(state)
     drop_stale(target, set(parts))
-    store(target, config, models)
+    store(target, config, models, args.world_levels)
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{args.game}: {', '.join(models)} -> {target}, {size:.1f} MiB in all")
 
