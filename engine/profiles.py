@@ -13,8 +13,20 @@ SHIPPED = Path(__file__).parents[1] / "assets" / "profiles"
 VERSION = 1
 
 
+class _InRow:
+    """A time of one waited for, and perhaps of one among many that nobody waits for."""
+
+    ms: float
+    in_row_ms: float | None
+
+    @property
+    def rate_ms(self) -> float:
+        """What sets a rate."""
+        return self.in_row_ms or self.ms
+
+
 @dataclass(frozen=True)
-class StepTime:
+class StepTime(_InRow):
     """One step of `worlds` worlds on `ranks` sequence-parallel ranks: median ms, waited for, and memory of
     one rank; in_row_ms: of one among many that nobody waits for, where that was measured."""
 
@@ -24,14 +36,9 @@ class StepTime:
     memory_gib: float
     in_row_ms: float | None = None
 
-    @property
-    def rate_ms(self) -> float:
-        """What sets a rate."""
-        return self.in_row_ms or self.ms
-
 
 @dataclass(frozen=True)
-class DecodeTime:
+class DecodeTime(_InRow):
     """One decode of `batch` latents into the dearest of `bands` bands, on one rank: median ms, memory;
     in_row_ms as of a step."""
 
@@ -40,11 +47,6 @@ class DecodeTime:
     ms: float
     memory_gib: float
     in_row_ms: float | None = None
-
-    @property
-    def rate_ms(self) -> float:
-        """What sets a rate."""
-        return self.in_row_ms or self.ms
 
 
 @dataclass(frozen=True)

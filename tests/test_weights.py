@@ -70,6 +70,13 @@ def test_fewer_levels_make_a_smaller_file() -> None:
     assert few < 0.9 * many
 
 
+def test_a_part_is_stored_with_the_levels_asked_for(tmp_path: Path) -> None:
+    config, model = tiny_config(), world_model()
+    store(tmp_path, config, {"world": model}, {"world": 20})
+    tensors = load(gzip.decompress((tmp_path / file_name("world")).read_bytes()))
+    assert max(int(t.abs().max()) for t in tensors.values() if t.dtype == torch.int8) == 20
+
+
 def replace_part(directory: Path, part: str, data: bytes) -> None:
     """Its file becomes `data`, and config.json says that this is right."""
     (directory / file_name(part)).write_bytes(data)

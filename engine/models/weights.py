@@ -8,7 +8,9 @@ int8 `name` with float16 `name.scale`, of as many levels as their part needs; ev
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -129,13 +131,18 @@ def weights_id(directory: Path) -> str:
         raise WeightsError(f"no weights in {directory}; {_ADVICE}") from None
 
 
-def store(directory: Path, config: GameConfig, models: dict[str, nn.Module], world_levels: int = 0) -> None:
-    """Write the given parts (int8) and config.json; parts not given stay as they are. world_levels: for the
-    world's weights, 0 as `levels_of` says."""
+def store(
+    directory: Path,
+    config: GameConfig,
+    models: dict[str, nn.Module],
+    levels: Mapping[str, int] = MappingProxyType({}),
+) -> None:
+    """Write the given parts (int8) and config.json; parts not given stay as they are. levels: by part, where
+    they are not those of `levels_of`."""
     directory.mkdir(parents=True, exist_ok=True)
     for part, model in models.items():
-        levels = (world_levels if part == "world" else 0) or levels_of(part)
-        (directory / file_name(part)).write_bytes(stored(model, levels))
+        data = stored(model, levels.get(part, levels_of(part)))
+        (directory / file_name(part)).write_bytes(data)
     files = {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for part in PARTS

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.stored import file_name
-from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, load_config, store
+from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, levels_of, load_config, store
 from games import GAMES
 
 DRAFT_BLOCKS = 4
@@ -98,10 +98,10 @@ def main() -> None:
     parser.add_argument(
         "--world-levels",
         type=int,
-        default=0,
-        choices=range(MOST_LEVELS + 1),
+        default=levels_of("world"),
+        choices=range(1, MOST_LEVELS + 1),
         metavar="N",
-        help="levels of a world's weights: fewer make a smaller file",
+        help="levels of a world's weights (default %(default)s): fewer make a smaller file",
     )
     args = parser.parse_args()
     target = args.target or SHIPPED / args.game
@@ -115,7 +115,7 @@ def main() -> None:
         models[part] = build(config, part)
         models[part].load_state_dict(state)
     drop_stale(target, set(parts))
-    store(target, config, models, args.world_levels)
+    store(target, config, models, {"world": args.world_levels})
     size = sum(path.stat().st_size for path in target.iterdir()) / 2**20
     print(f"{args.game}: {', '.join(models)} -> {target}, {size:.1f} MiB in all")
 

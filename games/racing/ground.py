@@ -143,23 +143,12 @@ def _surface(
     s = s * (laps / track.length)[:, None, None]
     side = lateral.abs()
     inv_s, inv_l = 1.0 / print_s, 1.0 / print_l
-    low, high = s - 0.5 * print_s, s + 0.5 * print_s
 
     def wave(period: float, share: float) -> Tensor:
-        """A square wave along the road: 1 for `share` of each period, averaged over the footprint."""
-        a, b = low * (1.0 / period), high * (1.0 / period)
-        fa, fb = a.floor(), b.floor()
-        sum_a = torch.add((a - fa).clamp(max=share), fa, alpha=share)
-        sum_b = torch.add((b - fb).clamp(max=share), fb, alpha=share)
-        return (sum_b - sum_a) * (period * inv_s)
+        return _wave(s, print_s, period, share)
 
     def band(at: Tensor, first: Tensor | float, last: Tensor | float) -> Tensor:
-        """1 between two offsets, averaged over the footprint."""
-        reach = 0.5 * print_l
-        overlap = torch.minimum(at + reach, torch.as_tensor(last)) - torch.maximum(
-            at - reach, torch.as_tensor(first)
-        )
-        return overlap.clamp(min=0.0) * inv_l
+        return _band(at, print_l, first, last)
 
     land_wave = wave(24.0, 0.5)
     calm = (1.7 - side * (1.0 / 26.0)).clamp(0.0, 1.0)  # far from the road the stripes end
@@ -181,14 +170,29 @@ def _surface(
     kerb_tone = torch.lerp(paint("kerb_a"), paint("kerb_b"), wave(6.0, 0.5)[:, None])
     colour = torch.lerp(colour, kerb_tone, kerb[:, None])
     if lamps:  # what glows, lights the ground beside it
-        glow = (
-            torch.exp(-(((side - half - 0.3) / (1.5 + print_l)) ** 2))
-            * 0.22
-            * lamp[:, None, None]
-            * (1.0 - kerb)
-        )
+        near = torch.exp(-(((side - half - 0.3) / (1.5 + print_l)) ** 2))
+        glow = near * 0.22 * lamp[:, None, None] * (1.0 - kerb)
         colour = colour + glow[:, None] * kerb_tone
     return colour, torch.maximum(white, kerb) > 0.5
+
+
+def _wave(s: Tensor, print_s: Tensor, period: float, share: float) -> Tensor:
+    """A square wave along the road at `s`: 1 for `share` of each period, averaged over the footprint
+    `print_s` (metres, both [B, R, W])."""
+    a, b = (s - 0.5 * print_s) * (1.0 / period), (s + 0.5 * print_s) * (1.0 / period)
+    fa, fb = a.floor(), b.floor()
+    sum_a = torch.add((a - fa).clamp(max=share), fa, alpha=share)
+    sum_b = torch.add((b - fb).clamp(max=share), fb, alpha=share)
+    return (sum_b - sum_a) * (period * (1.0 / print_s))
+
+
+def _band(at: Tensor, print_l: Tensor, first: Tensor | float, last: Tensor | float) -> Tensor:
+    """1 where `at` lies between two offsets, averaged over the footprint `print_l` (metres, both
+    [B, R, W])."""
+    reach = 0.5 * print_l
+    upper = torch.minimum(at + reach, torch.as_tensor(last))
+    lower = torch.maximum(at - reach, torch.as_tensor(first))
+    return (upper - lower).clamp(min=0.0) * (1.0 / print_l)
 
 
 def _headlights(cam: Camera, px: Tensor, py: Tensor) -> Tensor:
