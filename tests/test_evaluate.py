@@ -1,9 +1,12 @@
 """Evaluation says what is true: figures on dreams whose quality is known, and every field of the JSON."""
 
 import json
+import multiprocessing
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -12,9 +15,11 @@ torch = pytest.importorskip("torch")
 from engine.backend import Opening, Step  # noqa: E402
 from engine.models.weights import WeightsError  # noqa: E402
 from engine.training import evaluate, measures, probes, reader  # noqa: E402
+from engine.training.evaluation import pictures  # noqa: E402
 from engine.training.evaluation.actions import ActionFollowing, balanced_accuracy  # noqa: E402
 from engine.training.evaluation.distribution import frechet  # noqa: E402
 from engine.training.evaluation.figures import Figures  # noqa: E402
+from engine.training.evaluation.jobs import Models, Task, play_by_processes  # noqa: E402
 from engine.training.evaluation.long_play import Start, dream  # noqa: E402
 from engine.training.evaluation.pictures import halved  # noqa: E402
 from engine.training.evaluation.rollout import Evaluation  # noqa: E402
@@ -195,6 +200,59 @@ def test_the_reader_trains_on_live_simulation() -> None:
     held_out = probes.check(trained, worlds=2, steps=4, device="cpu")
     assert facts["updates"] > 0 and facts["pictures"] >= 8
     assert set(held_out["error"]) == set(reader.PROBES["platformer"])
+
+
+def evaluated_by_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *given: str):
+    """The JSON that `evaluate platformer` ends with."""
+    monkeypatch.setattr("sys.argv", ["evaluate", "platformer", "--stride", "8", "--json", *given])
+    evaluate.main()
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_long_play_by_two_processes_is_that_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DREAMCADE_WITHOUT", "openvino")  # exporting takes longest
+    monkeypatch.setattr(pictures, "SHEET_SECONDS", (1, 2, 60))
+    store_tiny(tmp_path, "platformer")
+    reader.store_reader(tmp_path, "platformer", reader.new_net("platformer"), {})
+    given = ["--long-play-only", "--seeds", "1000000:1000002", "--weights", str(tmp_path), "--threads", "1"]
+    run = partial(evaluated_by_command, capsys, monkeypatch, *given, "--minutes", "0.04")
+    one, two = run(), run("--jobs", "2", "--sheet", str(tmp_path / "sheet.jpg"))
+    assert one == two
+    assert list(two) == ["game", "seeds", "stride", "backend", "decoder", "weights", "long_play", "notes"]
+    long_play, rows = two["long_play"], two["long_play"]["by_seed"]
+    assert [row["seed"] for row in rows] == [1000000, 1000001]
+    assert long_play["freeze_max_s"] == max(row["freeze_max_s"] for row in rows)
+    with av.open(str(tmp_path / "sheet.jpg")) as sheet:
+        (picture,) = sheet.decode(video=0)
+    gap = pictures.GAP_PX
+    assert (picture.width, picture.height) == (360 + gap + 360, 240 + gap + 240), "two seeds at 1 and 2 s"
+
+
+def test_what_a_process_raises_is_the_commands_error(tmp_path: Path) -> None:
+    models = Models("platformer", weights=tmp_path / "none")
+    with pytest.raises(WeightsError, match="no weights for platformer"):
+        play_by_processes(models, [Task(seed, STRIDE, 8, 8) for seed in range(2)], jobs=2)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (["--long-play-only"], "--long-play-only needs --minutes"),
+        (["--sheet", "a.jpg"], "--sheet needs --minutes"),
+        (["--sheet", "a.jpg", "--minutes", "0.1"], "--sheet begins at 10 s"),
+        (["--sheet", "a.png", "--minutes", "1"], "a .jpg file"),
+        (["--jobs", "0"], "1 to 256"),
+    ],
+)
+def test_what_does_not_go_together_is_said_at_once(
+    given: list[str], error: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        evaluated_by_command(capsys, monkeypatch, *given)
+    assert error in capsys.readouterr().err
 
 
 def test_the_whole_command_gives_every_field(

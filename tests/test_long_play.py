@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training.evaluation.judge import Verdict, drivable, judge, summary  # noqa: E402
+from engine.training.evaluation.judge import Verdict, by_minute, drivable, judge, summary  # noqa: E402
 from engine.training.evaluation.long_play import Trace  # noqa: E402
 from games import GAMES  # noqa: E402
 
@@ -51,6 +51,16 @@ def test_worst_freeze_and_mean_of_the_rest() -> None:
     total = summary(verdicts)
     assert total["freeze_max_s"] == 0.3 and total["drivable_fraction"] == pytest.approx(0.7)
     assert total["colour_drift"] is None
+
+
+def test_whole_minutes_show_when_a_dream_decays() -> None:
+    minute = 3600 // STRIDE
+    held = torch.tensor([1.0] * minute + [float("nan")] * minute + [0.0, 1.0] * (minute // 2) + [1.0])
+    minutes = by_minute(held, STRIDE)
+    assert minutes == (1, None, 0.5)
+    other = by_minute(torch.zeros(3 * minute + 1), STRIDE)
+    verdicts = [Verdict(1.0, 0.1, 0.0, None, 1.0, 1.0, None, None, (), of) for of in (minutes, other)]
+    assert summary(verdicts)["drivable_by_minute"] == [0.5, 0, 0.25]
 
 
 def test_one_can_go_on_where_the_road_is_and_things_move() -> None:

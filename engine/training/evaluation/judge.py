@@ -4,6 +4,7 @@ error."""
 
 import itertools
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,11 +27,13 @@ AT_ONCE = 256
 """Small pictures made floats at a time: ten minutes of them are half a gigabyte."""
 BLOCK_S = 15.0
 """Colours, sharpness and spread are compared between stretches of this length."""
+BY_MINUTE = ("detected_by_minute", "drivable_by_minute")
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One play's figures; None where they cannot be had. Differences and ratios are against minute one."""
+    """One play's figures; None where they cannot be had. Differences and ratios are against minute one;
+    BY_MINUTE are the fractions of its whole minutes."""
 
     detected_fraction: float | None
     freeze_max_s: float
@@ -40,6 +43,8 @@ class Verdict:
     sharpness_last: float | None
     spread_last: float | None
     astray_last: float | None
+    detected_by_minute: tuple[float | None, ...] = ()
+    drivable_by_minute: tuple[float | None, ...] = ()
 
 
 def judge(trace: Trace, reader: Reader | None) -> Verdict:
@@ -49,24 +54,32 @@ def judge(trace: Trace, reader: Reader | None) -> Verdict:
     field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
     moving = torch.tensor(trace.moving)
     reading = reader.read(looks, trace.stride) if reader and len(looks) >= PICTURES else None
-    detected = fine = None
+    detected, fine = torch.zeros(0), torch.zeros(0)
     if reading:
         seen = torch.cat((reading.seen[:1].expand(PICTURES - 1), reading.seen)) > 0.5
-        detected = mean(seen[expected(trace.game, field, trace.stride)].float().tolist())
+        awaited = expected(trace.game, field, trace.stride)
+        detected = seen.float().masked_fill(~awaited, float("nan"))
         # The dream's telemetry alone says that all is well long after the picture is lost.
-        there = seen | ~expected(trace.game, field, trace.stride)
-        fine = mean((there & drivable(trace.game, field, trace.stride)).float().tolist())
+        fine = ((seen | ~awaited) & drivable(trace.game, field, trace.stride)).float()
     colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)])
     return Verdict(
-        detected,
+        mean(detected.tolist()),
         freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
         looped(looks, trace.stride),
         colour_drift(colours, segments(trace.game, field), trace.stride),
-        fine,
+        mean(fine.tolist()),
         last_to_first(torch.tensor(trace.sharp), trace.stride),
         last_to_first(torch.tensor(trace.spread), trace.stride),
         strayed(trace),
+        by_minute(detected, trace.stride),
+        by_minute(fine, trace.stride),
     )
+
+
+def by_minute(values: Tensor, stride: int) -> tuple[float | None, ...]:
+    """values [T], one a step -> their mean in each whole minute; nan is left out."""
+    minute = round(3600 / stride)
+    return tuple(mean(part.tolist()) for part in values.split(minute) if len(part) == minute)
 
 
 def longest(flags: Tensor) -> int:
@@ -177,7 +190,10 @@ def strayed(trace: Trace) -> float | None:
     return last / trace.astray_at_first if last is not None and trace.astray_at_first > 0 else None
 
 
-def summary(verdicts: list[Verdict]) -> dict[str, float | None]:
-    """Over seeds: the worst of freeze_max_s, the mean of the others; unrounded."""
+def summary(verdicts: list[Verdict]) -> dict[str, Any]:
+    """Over seeds: the worst of freeze_max_s, the mean of the others, minute by minute of BY_MINUTE;
+    unrounded."""
     columns = {name: [asdict(v)[name] for v in verdicts] for name in asdict(verdicts[0])}
-    return {name: max(c) if name == "freeze_max_s" else mean(c) for name, c in columns.items()}
+    minutes = {name: [mean(minute) for minute in zip(*columns.pop(name))] for name in BY_MINUTE}
+    over_seeds = {name: max(c) if name == "freeze_max_s" else mean(c) for name, c in columns.items()}
+    return over_seeds | minutes

@@ -1,5 +1,4 @@
-"""PNG strips and MP4 films of a play, the reference above and the dream below. PyAV writes both: nothing else
-is needed."""
+"""PNG strips, JPEG sheets and MP4 films of plays. PyAV writes them all: nothing else is needed."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -9,16 +8,29 @@ import numpy as np
 
 STRIP_SECONDS = (0, 1, 5, 20, 60)
 FILM_SECONDS = 20
+SHEET_SECONDS = (10, 60, 180, 600)
+SHEET_ROWS = 16
 GAP_PX = 6
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
     """picture uint8 [H, W, 3]."""
-    codec = av.CodecContext.create("png", "w")
+    path.write_bytes(encoded(picture, "png", "rgb24"))
+
+
+def save_jpeg(path: Path, picture: np.ndarray) -> None:
+    """picture uint8 [H, W, 3]; the finest quantiser but one, colours at full resolution."""
+    path.write_bytes(encoded(picture, "mjpeg", "yuvj444p", qmin="2", qmax="2"))
+
+
+def encoded(picture: np.ndarray, codec_name: str, pixels: str, **options: str) -> bytes:
+    """uint8 [H, W, 3] -> a file of one picture."""
+    codec = av.CodecContext.create(codec_name, "w")
+    assert isinstance(codec, av.VideoCodecContext)
     codec.height, codec.width = picture.shape[:2]
-    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1, 1)
-    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
-    path.write_bytes(b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)]))
+    codec.pix_fmt, codec.time_base, codec.options = pixels, Fraction(1, 1), options
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24").reformat(format=pixels)
+    return b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
 
 
 def halved(picture: np.ndarray) -> np.ndarray:
@@ -26,13 +38,18 @@ def halved(picture: np.ndarray) -> np.ndarray:
     return picture.reshape(240, 2, 360, 2, 3).mean((1, 3)).round().astype(np.uint8)
 
 
-def strip(above: list[np.ndarray], below: list[np.ndarray]) -> np.ndarray:
-    """Pictures [240, 360, 3] side by side, two rows, white between them."""
-    rows = []
-    for pictures in (above, below):
+def grid(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """Rows of pictures [240, 360, 3], all of one length, white between them."""
+    bands = []
+    for pictures in rows:
         wide = [np.pad(p, ((0, GAP_PX), (0, GAP_PX), (0, 0)), constant_values=255) for p in pictures]
-        rows.append(np.concatenate(wide, axis=1))
-    return np.concatenate(rows)[:-GAP_PX, :-GAP_PX]
+        bands.append(np.concatenate(wide, axis=1))
+    return np.concatenate(bands)[:-GAP_PX, :-GAP_PX]
+
+
+def sheet_steps(stride: int, steps: int) -> list[int]:
+    """The steps a sheet shows of a play of `steps` steps."""
+    return [n for n in (round(s * 60 / stride) for s in SHEET_SECONDS) if n <= steps]
 
 
 def save_film(path: Path, above: list[np.ndarray], below: list[np.ndarray], rate: Fraction) -> None:

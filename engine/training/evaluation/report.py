@@ -8,8 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engine.training.evaluation.long_play import Trace
-from engine.training.evaluation.pictures import FILM_SECONDS, STRIP_SECONDS, save_film, save_png, strip
+import numpy as np
+
+from engine.training.evaluation.pictures import FILM_SECONDS, STRIP_SECONDS, grid, save_film, save_png
 
 STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem }
 img, video { max-width: 100% } td, th { padding: .1rem .8rem .1rem 0; text-align: left; vertical-align: top }
@@ -30,19 +31,19 @@ class Report:
         self.figures: list[str] = []
         directory.mkdir(parents=True, exist_ok=True)
 
-    def add(self, seed: int, dream: Trace, real: Trace) -> None:
-        """A strip and a film of one play."""
-        both = dream.pictures.keys() & real.pictures.keys()
+    def add(self, seed: int, dream: dict[int, np.ndarray], real: dict[int, np.ndarray]) -> None:
+        """A strip and a film of one play: its pictures uint8 [240, 360, 3] by step."""
+        both = dream.keys() & real.keys()
         seconds = [s for s in STRIP_SECONDS if round(s * 60 / self.stride) in both]
         columns = [round(s * 60 / self.stride) for s in seconds]
         name = f"{self.game}-{seed}"
-        above, below = ([trace.pictures[n] for n in columns] for trace in (real, dream))
-        save_png(self.directory / f"{name}.png", strip(above, below))
+        rows = [[pictures[n] for n in columns] for pictures in (real, dream)]
+        save_png(self.directory / f"{name}.png", grid(rows))
         film = sorted(n for n in both if n * self.stride <= FILM_SECONDS * 60)
         save_film(
             self.directory / f"{name}.mp4",
-            [real.pictures[n] for n in film],
-            [dream.pictures[n] for n in film],
+            [real[n] for n in film],
+            [dream[n] for n in film],
             Fraction(60, self.stride),
         )
         times = ", ".join(f"{s} s" for s in seconds)
@@ -55,10 +56,11 @@ class Report:
     def finish(self, result: dict[str, Any]) -> list[str]:
         """Write curves, JSON and the page. Returns notes on what was left out."""
         notes = []
-        if find_spec("matplotlib"):
+        drawn = "rollout_psnr_db" in result  # long play by itself has no errors over time
+        if drawn and find_spec("matplotlib"):
             save_curves(self.directory / f"{self.game}-curves.png", result)
             self.figures.insert(0, f'<img src="{self.game}-curves.png" alt="error over time">')
-        else:
+        elif drawn:
             notes.append("no error curves in the report: matplotlib is not installed")
         (self.directory / f"{self.game}.json").write_text(json.dumps(result, indent=2) + "\n")
         rows = "".join(f"<tr><th>{html.escape(k)}</th><td>{cell(v)}</td></tr>" for k, v in result.items())
@@ -75,6 +77,8 @@ def cell(value: Any) -> str:
     """A figure, or a table of figures by name."""
     if isinstance(value, dict):
         return "<br>".join(f"{html.escape(str(k))}: {cell(v)}" for k, v in value.items())
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "<br>".join(", ".join(f"{html.escape(k)} {cell(v)}" for k, v in row.items()) for row in value)
     return "not measured" if value is None else html.escape(str(value))
 
 

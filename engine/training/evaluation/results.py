@@ -1,15 +1,30 @@
 """From gathered figures to design.md's JSON; rounding happens here and nowhere before."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from engine.backend import Backend
 from engine.training.evaluation.figures import rounded
-from engine.training.evaluation.judge import Verdict, summary
+from engine.training.evaluation.jobs import Played
+from engine.training.evaluation.judge import summary
 from engine.training.evaluation.rollout import Evaluation
 from games import GAMES
 
 DIGITS = 3
 LONG_PLAY_FIELDS = ("detected_fraction", "freeze_max_s", "colour_drift", "drivable_fraction")
+
+
+def heading(game: str, seeds: range, stride: int, backend: Backend) -> dict[str, Any]:
+    """What was measured, and with which models."""
+    return {
+        "game": game,
+        "seeds": f"{seeds.start}:{seeds.stop}",
+        "stride": stride,
+        "backend": backend.name,
+        "decoder": backend.decoder_name,
+        "weights": backend.weights_id,
+    }
 
 
 def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: Evaluation) -> dict[str, Any]:
@@ -20,12 +35,7 @@ def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: 
     masks = lambda name: {mask: mean(f"{name} mask {mask}") for mask in spec.masks}  # noqa: E731
     actions, least, notes = evaluation.actions.result()
     return {
-        "game": game,
-        "seeds": f"{seeds.start}:{seeds.stop}",
-        "stride": stride,
-        "backend": backend.name,
-        "decoder": backend.decoder_name,
-        "weights": backend.weights_id,
+        **heading(game, seeds, stride, backend),
         "autoencoder_psnr_db": {backend.decoder_name: mean("autoencoder")},
         "autoencoder_mask_psnr_db": masks("autoencoder"),
         "autoencoder_ssim": mean("autoencoder ssim"),
@@ -76,14 +86,23 @@ def no_reader(game: str) -> str:
     )
 
 
-def long_play_json(minutes: float, dreamed: list[Verdict], real: list[Verdict]) -> dict[str, Any]:
-    """The four fields, and beside them the further figures and what the same code says of the simulator."""
-    dream = {name: rounded(value, 4) for name, value in summary(dreamed).items()}
-    reference = {name: rounded(value, 4) for name, value in summary(real).items()} if real else None
+def long_play_json(minutes: float, played: Sequence[Played]) -> dict[str, Any]:
+    """The four fields, and beside them the further figures, what the same code says of the simulator, and
+    every seed's dream by itself."""
+    dream = four_digits(summary([play.dreamed for play in played]))
     return {
         "minutes": minutes,
-        "seeds": len(dreamed),
+        "seeds": len(played),
         **{name: dream[name] for name in LONG_PLAY_FIELDS},
         **{name: value for name, value in dream.items() if name not in LONG_PLAY_FIELDS},
-        "reference": reference,
+        "reference": four_digits(summary([play.real for play in played])),
+        "by_seed": [{"seed": play.seed, **four_digits(asdict(play.dreamed))} for play in played],
+    }
+
+
+def four_digits(figures: dict[str, Any]) -> dict[str, Any]:
+    """A play's figures rounded; those by minute are lists."""
+    return {
+        name: [rounded(v, 4) for v in value] if isinstance(value, tuple | list) else rounded(value, 4)
+        for name, value in figures.items()
     }
