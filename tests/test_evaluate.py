@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from engine.backend import Opening, Step  # noqa: E402
 from engine.models.weights import WeightsError  # noqa: E402
-from engine.training import evaluate, measures, probes, reader  # noqa: E402
+from engine.training import evaluate, measures, reader  # noqa: E402
 from engine.training.evaluation import pictures  # noqa: E402
 from engine.training.evaluation.actions import ActionFollowing, balanced_accuracy  # noqa: E402
 from engine.training.evaluation.distribution import frechet  # noqa: E402
@@ -193,13 +193,6 @@ def test_the_reader_is_stored_checked_and_loaded(tmp_path: Path, monkeypatch: py
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(WeightsError, match="altered"):
         reader.load_reader("racing", tmp_path)
-
-
-def test_the_reader_trains_on_live_simulation() -> None:
-    trained, facts = probes.train("platformer", 1.0, "cpu", probes.sizes_for("cpu", True))
-    held_out = probes.check(trained, worlds=2, steps=4, device="cpu")
-    assert facts["updates"] > 0 and facts["pictures"] >= 8
-    assert set(held_out["error"]) == set(reader.PROBES["platformer"])
 
 
 def evaluated_by_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *given: str):

@@ -32,10 +32,17 @@ DISPLACED_AT_FIRST = 0.25
 
 class Simulation:
     """B worlds of one game and the drivers that play them, on `device`; seeds are drawn from `seeds`, in
-    order. Worlds of training seeds are displaced now and then, all others are left to their drivers."""
+    order. Worlds of training seeds are displaced now and then, all others are left to their drivers.
+    style: one of the game's driving styles for all drivers; None: as each driver's seed has it."""
 
     def __init__(
-        self, game: str, batch: int, device: str, seeds: range = TRAIN_SEEDS, offset: int = 0
+        self,
+        game: str,
+        batch: int,
+        device: str,
+        seeds: range = TRAIN_SEEDS,
+        offset: int = 0,
+        style: str | None = None,
     ) -> None:
         self.spec, self.batch, self.device = GAMES[game], batch, device
         self.seeds, self.next_seed = seeds, offset
@@ -43,7 +50,7 @@ class Simulation:
         self.module = simulator(game)
         first = self._draw(batch)
         self.world = self.module.World(first, device=device)
-        self.drivers = self.module.Drivers(first, device=device)
+        self.drivers = self.module.Drivers(first, device=device, style=style)
         self.age = torch.zeros(batch, dtype=torch.int64, device=device)
         self.left, self.buttons = torch.zeros_like(self.age), torch.zeros_like(self.age)
         self.lifetime = torch.randint(1, LIFETIME_FRAMES[1], (batch,), device=device)

@@ -10,7 +10,10 @@ from torch import Tensor
 from engine.models.telemetry import TelemetryScale
 from engine.training.data import Simulation
 from engine.training.reader import COLUMNS, PICTURES, PROBES, ROWS, SCALE, small
-from games import GAMES
+from games import GAMES, TRAIN_SEEDS
+
+MASHERS = 1 / 3
+"""Share of the worlds whose driver presses buttons at random: elsewhere the situation gives them away."""
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,18 @@ class PictureBank:
         self.count += 1
 
     def sample(self, count: int) -> Triples:
-        """Up to `count` triples that cross no restart."""
-        device, available = self.pictures.device, min(self.count, self.length)
+        """`count` triples that cross no restart, unless there are hardly any such."""
+        device, available, tries = self.pictures.device, min(self.count, self.length), 4 * count
         assert available >= PICTURES, "the bank holds fewer pictures than the reader looks at"
-        worlds = torch.randint(self.simulation.batch, (2 * count,), device=device)
-        first = torch.randint(available - PICTURES + 1, (2 * count,), device=device)
+        worlds = torch.randint(self.simulation.batch, (tries,), device=device)
+        first = torch.randint(available - PICTURES + 1, (tries,), device=device)
         steps = first[:, None] + self.count - available + torch.arange(PICTURES, device=device)
         slots = steps % self.length
-        whole = ~self.fresh[worlds[:, None], slots][:, 1:].any(1)
+        broken = self.fresh[worlds[:, None], slots][:, 1:].any(1)
         # A respawn moves the hero at once: how far is not to be seen in the pictures.
-        whole &= self.fields[worlds, slots[:, -1]].abs().amax(1) < 1.45
-        worlds, slots = worlds[whole][:count], slots[whole][:count]
+        broken |= self.fields[worlds, slots[:, -1]].abs().amax(1) >= 1.45
+        best = broken.to(torch.int8).argsort(stable=True)[:count]
+        worlds, slots = worlds[best], slots[best]
         last = slots[:, -1]
         return Triples(
             self.pictures[worlds[:, None], slots].float() / 255,
@@ -83,14 +87,54 @@ class PictureBank:
         )
 
 
+class MixedBank:
+    """A bank of worlds played in all styles and one of mashers' worlds, MASHERS of `worlds` together."""
+
+    def __init__(
+        self, game: str, worlds: int, length: int, device: str, played_in: int, offset: int = 0
+    ) -> None:
+        """played_in: frames that the worlds are played first, at most; offset: the first training seed."""
+        mashers = max(1, round(worlds * MASHERS))
+        apart = len(TRAIN_SEEDS) // 2
+        simulations = (
+            Simulation(game, worlds - mashers, device, offset=offset),
+            Simulation(game, mashers, device, offset=offset + apart, style="masher"),
+        )
+        for simulation in simulations:
+            simulation.play_in(played_in)
+        self.styled, self.mashed = (PictureBank(game, simulation, length) for simulation in simulations)
+        self.worlds = worlds
+
+    @property
+    def count(self) -> int:
+        """Steps so far, of every world."""
+        return self.styled.count
+
+    def advance(self) -> None:
+        """One step of every world."""
+        self.styled.advance()
+        self.mashed.advance()
+
+    def sample(self, count: int) -> Triples:
+        """`count` triples, the mashers' share last."""
+        mashers = round(count * MASHERS)
+        parts = self.styled.sample(count - mashers), self.mashed.sample(mashers)
+        return Triples(*(torch.cat(pair) for pair in zip(*(vars(part).values() for part in parts))))
+
+
 def without_hero(triples: Triples) -> Tensor:
-    """The pictures, the hero covered with what lies half a picture aside."""
+    """The pictures, the hero covered with what lies about half a picture aside, in each triple elsewhere."""
+    device = triples.pictures.device
     pixels = F.max_pool2d((triples.hero > 0).float(), 5, 1, 2)[:, :, None]
-    aside = triples.pictures.roll(int(torch.randint(30, 61, ())), -1)
+    shift = torch.randint(30, 61, (len(triples.strides), 1), device=device)
+    columns = (torch.arange(COLUMNS, device=device) - shift) % COLUMNS
+    aside = triples.pictures.gather(-1, columns[:, None, None, None].expand_as(triples.pictures))
     return torch.where(pixels > 0, aside, triples.pictures)
 
 
 def smeared(pictures: Tensor, size: int) -> Tensor:
-    """A box blur of `size` small pixels, odd."""
-    flat = pictures.flatten(0, 1)
-    return F.avg_pool2d(flat, size, 1, size // 2, count_include_pad=False).view_as(pictures)
+    """A box blur of `size` small pixels, odd: down, then across, which takes a few reads instead of their
+    square."""
+    half, flat = size // 2, pictures.flatten(0, 1)
+    flat = F.avg_pool2d(flat, (size, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(flat, (1, size), 1, (0, half), count_include_pad=False).view_as(pictures)
