@@ -56,13 +56,14 @@ def edge_strength(pictures: Tensor) -> Tensor:
 
 
 def picture_loss(
-    made: Tensor, true: Tensor, classes: Tensor, edge: float = EDGE_WEIGHT
+    made: Tensor, true: Tensor, classes: Tensor, edge: float = EDGE_WEIGHT, mask: float = MASK_WEIGHT
 ) -> tuple[Tensor, Tensor]:
-    """Weighted L1 + 3 MSE + 0.5 gradient + `edge` x edge strength, and the unweighted MSE (detached).
+    """Weighted L1 + 3 MSE + 0.5 gradient + `edge` x edge strength, and the unweighted MSE (detached). Pixels
+    of a class weigh 1 + `mask`, all others 1.
 
     An edge that is not known to the pixel is blurred by every loss that compares pixels; strength in a
     window asks for it to be drawn as sharp as it is, wherever that is."""
-    weight = 1 + MASK_WEIGHT * (classes > 0).float()[:, None]
+    weight = 1 + mask * (classes > 0).float()[:, None]
     weight = weight / weight.mean()
     error = made - true
     down = (error[:, :, 1:] - error[:, :, :-1]).abs() * weight[:, :, 1:]

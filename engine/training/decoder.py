@@ -19,10 +19,10 @@ from engine.config import WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
-from engine.training.autoencoder import EDGE_WEIGHT, held_out_pool, picture_loss, report
+from engine.training.autoencoder import EDGE_WEIGHT, MASK_WEIGHT, held_out_pool, picture_loss, report
 from engine.training.captured import Captured
 from engine.training.context import OwnPast, conditions, mixed
-from engine.training.data import ClipBank, Simulation
+from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
 from engine.training.world import load_autoencoder
 from games import GAMES
@@ -102,12 +102,14 @@ class DecoderTraining:
         self.compiled = torch.compile(self.decoder, dynamic=False) if self.device == "cuda" else self.decoder
         self.learn = Captured(self._learn)
         self.pool = self._fill_pool()
-        self.training = Training(self.decoder, args.minutes * 60, lr=3e-4, muon_lr=None, warmup=200)
+        seconds = args.minutes * 60
+        self.training = Training(self.decoder, seconds, lr=3e-4, muon_lr=args.muon_lr, warmup=200)
 
     def _fill_pool(self) -> PairPool:
         spec, small = GAMES[self.game], self.args.small
         worlds, span, size = (4, 5, 16) if small else (256, 20, 4096)
         simulation = Simulation(self.game, worlds, self.device, offset=700_000 + self.rank * 50_000)
+        simulation.play_in(60 if small else PLAYED_IN_FRAMES)
         channels = self.autoencoder.config.channels
         bank = ClipBank(simulation, self.autoencoder.encoder, channels, span + 1)
         world = None
@@ -141,7 +143,7 @@ class DecoderTraining:
     def _learn(self, latents: Tensor, pictures: Tensor, classes: Tensor) -> Tensor:
         with mixed(self.device):
             made = self.compiled(latents)
-        loss, square = picture_loss(made.float(), pictures, classes, self.args.edge)
+        loss, square = picture_loss(made.float(), pictures, classes, self.args.edge, self.args.mask)
         self.training.backward(loss)
         return square
 
@@ -163,6 +165,8 @@ def main() -> None:
     parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
     parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
     parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
+    parser.add_argument("--mask", type=float, default=MASK_WEIGHT, help="weight of what the masks show")
+    parser.add_argument("--muon-lr", type=float, default=5e-4)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
