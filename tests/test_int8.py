@@ -26,6 +26,7 @@ from engine.training import quantise
 from engine.training.quantise import DecoderTrial, candidates, search, spared, work
 from engine.training.quantise_world import WorldTrial, WorldVerdict
 from engine.training.quantise_world import search as world_search
+from engine.training.quantise_world import spared as world_spared
 
 TELEMETRY = len(GAMES["racing"].telemetry)
 
@@ -206,6 +207,24 @@ def test_a_world_in_int8_dreams_almost_the_same(weights, monkeypatch):
     assert np.square(made - trial.wanted[0]).mean() < 0.03
     forget(weights, "world")
     assert calibration(weights, "world") == "not calibrated"
+
+
+def test_products_that_make_most_of_a_worlds_error_stay_in_float():
+    class Told:
+        """Errors as if each kind of product added its own."""
+
+        def __init__(self, **errors: float) -> None:
+            self.errors = errors
+
+        def error(self, ranges) -> float:
+            return sum(self.errors[name.rpartition(".")[2]] for name in ranges) + 0.01
+
+    names = [f"blocks.{i}.{kind}" for i in range(2) for kind in ("mlp_in", "mlp_out", "space.qkv")]
+    told = Told(mlp_in=1.0, mlp_out=5.0, qkv=1.0)
+    ranges, left_out = world_spared(told, dict.fromkeys(names, (0.0, 1.0)), told.error(names))
+    assert left_out == ["mlp_out"] and set(ranges) == {name for name in names if "mlp_out" not in name}
+    even = Told(mlp_in=1.0, mlp_out=1.0, qkv=1.0)
+    assert world_spared(even, ranges, even.error(ranges))[1] == []
 
 
 def test_a_world_that_goes_astray_in_int8_is_refused():

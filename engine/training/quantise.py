@@ -7,8 +7,9 @@ it writes int8.json beside the weights, which names the weights it belongs to. R
 that the world model dreamed on training seeds and on encoded pictures, then tried one convolution after the
 other: of a few ways to cut off rare values, the one whose pictures stay closest to the float decoder's. A
 part is accepted only if on held-out seeds decode(encode(x)) (world: the next step) loses less than 0.3 dB,
-and a world only if a dream of 2,000 steps goes at most 1.2 times as far astray; otherwise nothing is written
-and the engine stays with floating point. A CPU without VNNI can run it too, see `exact`; it times nothing."""
+and a world only if dreams of 2,000 steps go on average at most 1.2 times as far astray; otherwise nothing is
+written and the engine stays with floating point. A CPU without VNNI can run it too, see `exact`; it times
+nothing."""
 
 import argparse
 import json
@@ -218,12 +219,13 @@ def quantise_decoder(
 
 def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_steps: int) -> dict[str, Any]:
     """The same for the world model."""
-    ranges, verdict = calibrate(game, directory, backend, long_steps)
+    ranges, left_out, verdict = calibrate(game, directory, backend, long_steps)
 
     def pair(values: tuple[float, float], first: str = "float") -> dict[str, float]:
         return {first: round(values[0], 3), "int8": round(values[1], 3)}
 
-    facts = {
+    facts: dict[str, Any] = {
+        "in_float": left_out,
         "next_step_psnr_db": pair(verdict.next_db),
         "long_steps": long_steps,
         "astray_last": pair(verdict.astray),
