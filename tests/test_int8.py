@@ -24,9 +24,8 @@ from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import decoder_graph
 from engine.training import quantise
 from engine.training.quantise import DecoderTrial, candidates, search, spared, work
-from engine.training.quantise_world import WorldTrial, WorldVerdict
+from engine.training.quantise_world import WorldTrial, WorldVerdict, without_worst_kind
 from engine.training.quantise_world import search as world_search
-from engine.training.quantise_world import spared as world_spared
 
 TELEMETRY = len(GAMES["racing"].telemetry)
 
@@ -209,7 +208,7 @@ def test_a_world_in_int8_dreams_almost_the_same(weights, monkeypatch):
     assert calibration(weights, "world") == "not calibrated"
 
 
-def test_products_that_make_most_of_a_worlds_error_stay_in_float():
+def test_the_products_that_make_most_of_a_worlds_error_stay_in_float():
     class Told:
         """Errors as if each kind of product added its own."""
 
@@ -221,10 +220,10 @@ def test_products_that_make_most_of_a_worlds_error_stay_in_float():
 
     names = [f"blocks.{i}.{kind}" for i in range(2) for kind in ("mlp_in", "mlp_out", "space.qkv")]
     told = Told(mlp_in=1.0, mlp_out=5.0, qkv=1.0)
-    ranges, left_out = world_spared(told, dict.fromkeys(names, (0.0, 1.0)), told.error(names))
+    ranges, left_out = without_worst_kind(told, dict.fromkeys(names, (0.0, 1.0)), told.error(names))
     assert left_out == ["mlp_out"] and set(ranges) == {name for name in names if "mlp_out" not in name}
     even = Told(mlp_in=1.0, mlp_out=1.0, qkv=1.0)
-    assert world_spared(even, ranges, even.error(ranges))[1] == []
+    assert without_worst_kind(even, ranges, even.error(ranges))[1] == []
 
 
 def test_a_world_that_goes_astray_in_int8_is_refused():
@@ -232,6 +231,7 @@ def test_a_world_that_goes_astray_in_int8_is_refused():
     assert good.good
     assert not replace(good, next_db=(26.7, 26.3)).good
     assert not replace(good, astray=(2.0, 3.0)).good
+    assert not replace(good, astray=(2.0, float("nan"))).good
     assert not replace(good, spread=(0.9, 0.5)).good
     assert not replace(good, spread=(0.9, float("nan"))).good
 

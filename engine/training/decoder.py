@@ -103,7 +103,7 @@ class DecoderTraining:
         self.learn = Captured(self._learn)
         self.pool = self._fill_pool()
         seconds = args.minutes * 60
-        self.training = Training(self.decoder, seconds, lr=3e-4, muon_lr=args.muon_lr, warmup=200)
+        self.training = Training(self.decoder, seconds, lr=3e-4, muon_lr=args.muon_lr or None, warmup=200)
 
     def _fill_pool(self) -> PairPool:
         spec, small = GAMES[self.game], self.args.small
@@ -166,12 +166,14 @@ def main() -> None:
     parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
     parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
     parser.add_argument("--mask", type=float, default=MASK_WEIGHT, help="weight of what the masks show")
-    parser.add_argument("--muon-lr", type=float, default=5e-4)
+    parser.add_argument("--muon-lr", type=float, default=0.0, help="of Muon on kernels; 0: AdamW on all")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
+    if min(args.edge, args.mask, args.muon_lr) < 0:
+        parser.error("--edge, --mask and --muon-lr are 0 or more")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     DecoderTraining(args).run()

@@ -19,7 +19,7 @@ from typing import Any
 from engine.backend import Backend
 from engine.errors import EngineError
 from engine.models.weights import SHIPPED, WeightsError
-from engine.training.evaluation.jobs import Models, Played, Player, Task, play_by_processes
+from engine.training.evaluation.jobs import LongPlayer, Models, Played, Task, play_by_processes
 from engine.training.evaluation.pictures import SHEET_ROWS, SHEET_SECONDS, grid, save_jpeg, sheet_steps
 from engine.training.evaluation.report import Report, kept_steps
 from engine.training.evaluation.results import as_json, heading, long_play_json, no_reader
@@ -70,7 +70,7 @@ def play_long(
     if args.jobs > 1:
         played = play_by_processes(models, tasks, args.jobs)
     else:
-        player = Player(args.game, backend, reader)
+        player = LongPlayer(args.game, backend, reader)
         played = [player.play(task) for task in tasks]
     if report:
         for play in played[:REPORT_SEEDS]:
@@ -154,7 +154,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     made.add_argument("--decoder", choices=("cpu", "wide"), help="instead of what fits the device")
-    made.add_argument("--threads", type=int, default=2, help="on a CPU, of all --jobs together")
+    made.add_argument(
+        "--threads", type=int, default=2, help="on a CPU, of all --jobs together, at least one each"
+    )
     made.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
     made.add_argument("--report", type=Path, help="write strips, films, curves and a page there")
     made.add_argument("--json", action="store_true", help="end with one JSON line")
@@ -165,6 +167,8 @@ def arguments() -> argparse.Namespace:
     """The command line's; what does not go together ends the command."""
     made = parser()
     args = made.parse_args()
+    if args.jobs > 1 and not (args.minutes or args.report):
+        made.error("--jobs shares out long play: it needs --minutes or --report")
     for option in ("long_play_only", "sheet"):
         if getattr(args, option) and not args.minutes:
             made.error(f"--{option.replace('_', '-')} needs --minutes")

@@ -21,7 +21,6 @@ from engine.fast.openvino_int8 import exact, observed, quantised
 from engine.models.autoencoder import from_bytes
 from engine.models.weights import load_part
 from engine.training import measures
-from engine.training.evaluation.figures import mean
 from engine.training.evaluation.judge import judge as judge_play
 from engine.training.evaluation.long_play import begin, dream
 from engine.training.evaluation.truth import CONTEXT_STEPS, play_truth
@@ -30,7 +29,8 @@ from games import TRAIN_SEEDS
 MOST_LOSS_DB = 0.3
 MOST_ASTRAY = 1.2
 """After long dreams its latents may be so many times as far astray as those of the float dreams, and their
-spread so many times smaller: means over all judged seeds, as where one dream ends is a matter of luck."""
+spread so many times smaller: means over all judged seeds, as where one dream ends is a matter of luck. One
+that cannot be measured refuses the world."""
 LONG_STEPS = 2000
 STRIDE = 4
 _DREAMED_STEPS = 40
@@ -110,18 +110,14 @@ def search(trial: WorldTrial, found: Found) -> tuple[Ranges, float]:
     return ranges(ways), least
 
 
-def spared(trial: WorldTrial, ranges: Ranges, error: float) -> tuple[Ranges, list[str]]:
-    """Without the kinds that make most of the error; and which those are."""
-    left_out, whole = list[str](), error
-    while ranges:
-        rest = {one: {n: ends for n, ends in ranges.items() if kind(n) != one} for one in map(kind, ranges)}
-        least, one = min((trial.error(other), one) for one, other in rest.items())
-        if error - least < SPARED * whole:
-            break
-        ranges, error = rest[one], least
-        left_out.append(one)
-        print(f"without {one}: latent error {error:.5f}", file=sys.stderr, flush=True)
-    return ranges, left_out
+def without_worst_kind(trial: WorldTrial, ranges: Ranges, error: float) -> tuple[Ranges, list[str]]:
+    """Without the kind of product that makes most of the error, if one does; and which it is."""
+    rest = {one: {n: ends for n, ends in ranges.items() if kind(n) != one} for one in map(kind, ranges)}
+    least, one = min((trial.error(other), one) for one, other in rest.items())
+    if error - least < SPARED * error:
+        return ranges, []
+    print(f"without {one}: latent error {least:.5f}", file=sys.stderr, flush=True)
+    return rest[one], [one]
 
 
 def kind(name: str) -> str:
@@ -174,8 +170,8 @@ def judge(trial: WorldTrial, ranges: Ranges, seeds: range, long_steps: int) -> W
             judge_play(dream(trial.game, start, STRIDE, long_steps, world, encoder, decoder), None)
             for start in starts
         ]
-        astray.append(mean([play.astray_last for play in plays]) or nan)
-        spread.append(mean([play.spread_last for play in plays]) or nan)
+        astray.append(float(np.mean([play.astray_last or nan for play in plays])))
+        spread.append(float(np.mean([play.spread_last or nan for play in plays])))
     wide, narrow = worlds
     held = buttons[0][0]
     took = timed({0: lambda: wide.step(held, STRIDE), 1: lambda: narrow.step(held, STRIDE)}, "cpu", 40)
@@ -194,5 +190,5 @@ def calibrate(
     WeightsError."""
     openings, buttons, _ = played(game, backend, range(TRAIN_SEEDS.start, TRAIN_SEEDS.start + 3))
     trial = WorldTrial(game, directory, backend, openings)
-    ranges, left_out = spared(trial, *search(trial, trial.candidates(buttons)))
+    ranges, left_out = without_worst_kind(trial, *search(trial, trial.candidates(buttons)))
     return ranges, left_out, judge(trial, ranges, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 4), long_steps)

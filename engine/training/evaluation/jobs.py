@@ -29,8 +29,9 @@ from engine.training.reader import Reader, load_reader
 
 @dataclass(frozen=True)
 class Models:
-    """What plays and what judges, as any process can load it. threads: on a CPU, of all processes together;
-    weights: a directory instead of the shipped weights; decoder: see engine.backend.load_backend."""
+    """What plays and what judges, as any process can load it. threads: on a CPU, of all processes together,
+    at least one each; weights: a directory instead of the shipped weights; decoder: see
+    engine.backend.load_backend."""
 
     game: str
     device: str = "cpu"
@@ -78,7 +79,7 @@ class Played:
     pictures_real: dict[int, np.ndarray]
 
 
-class Player:
+class LongPlayer:
     """One process's models, loaded once; plays seed after seed."""
 
     def __init__(self, game: str, backend: Backend, reader: Reader | None) -> None:
@@ -128,8 +129,8 @@ def _begin_process(parent: int) -> None:
 
 # Models load with the first task and not in _begin_process: what fails there has no message in the parent.
 @cache
-def _player(models: Models) -> Player:
-    return Player(models.game, models.backend(), models.reader())
+def _player(models: Models) -> LongPlayer:
+    return LongPlayer(models.game, models.backend(), models.reader())
 
 
 def _play_here(models: Models, task: Task) -> Played:
