@@ -80,6 +80,11 @@ def is_hidden(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim == 2 and "blocks." in name and "modulation" not in name
 
 
+def train_psnr(square: Tensor) -> str:
+    """Of a picture's mean squared error."""
+    return f"train psnr {-10 * square.log10():.2f} dB"
+
+
 class Training:
     """A model's optimisers, learning rate by the clock, and the moving average that is kept.
 
@@ -184,20 +189,17 @@ class Training:
         torch._foreach_mul_(change, self.blend)
         torch._foreach_add_(self.average, change)
 
-    def run(self, step: Callable[[], Tensor], label: str) -> None:
-        """Call `step` (one update; returns a picture's mean squared error) until the time is over. Every ten
-        seconds rank 0 says where it is; an error that is not finite stops the run."""
+    def run(self, step: Callable[[], Tensor], label: str, told: Callable[[Tensor], str] = train_psnr) -> None:
+        """Call `step` (one update; returns its errors) until the time is over. Every ten seconds rank 0 says
+        where it is and what `told` makes of the errors' mean; one that is not finite stops the run."""
         said, errors = time.monotonic(), []
         while self.progress < 1:
             errors.append(step())
             if time.monotonic() - said > 10:
-                psnr = -10 * torch.stack(errors).mean().log10()
+                mean = torch.stack(errors).mean(0)
                 if self.first:
-                    print(
-                        f"{label} {self.progress:4.0%} update {self.updates} train psnr {psnr:.2f} dB",
-                        flush=True,
-                    )
-                if not psnr.isfinite():
+                    print(f"{label} {self.progress:4.0%} update {self.updates} {told(mean)}", flush=True)
+                if not mean.isfinite().all():
                     raise SystemExit("the loss is not finite: stopping")
                 said, errors = time.monotonic(), []
 

@@ -93,12 +93,7 @@ class ReaderTraining:
 
     def run(self) -> tuple[Reader, dict[str, Any]]:
         """The reader with the averaged weights, and how it was trained."""
-        said, logged = time.monotonic(), []
-        while self.training.progress < 1:
-            logged.append(self.step())
-            if time.monotonic() - said > 15:
-                self._say(torch.stack(logged).mean(0))
-                said, logged = time.monotonic(), []
+        self.training.run(self.step, self.game, self._told)
         weights = {name: value.float() for name, value in self.training.averaged().items()}
         self.net.load_state_dict(weights)
         facts = {"updates": self.training.updates, "seconds": round(time.monotonic() - self.began)}
@@ -126,15 +121,9 @@ class ReaderTraining:
         """How many were rendered."""
         return self.bank.count * self.bank.worlds
 
-    def _say(self, losses: Tensor) -> None:
-        if not losses.isfinite().all():
-            raise SystemExit("the loss is not finite: stopping")
-        values, training = " ".join(f"{v:.4f}" for v in losses.tolist()), self.training
-        print(
-            f"{self.game} {training.progress:4.0%} update {training.updates} losses {values} "
-            f"pictures {self.pictures}",
-            flush=True,
-        )
+    def _told(self, losses: Tensor) -> str:
+        values = " ".join(f"{v:.4f}" for v in losses.tolist())
+        return f"losses {values} pictures {self.pictures}"
 
 
 @torch.no_grad()
