@@ -143,6 +143,7 @@ class _Runner:
     RISE, FALL = 48.6, 56.3  # tiles/s2, gravity on the way up and down
     BRAKE_2A = 105.0  # tiles/s2, twice what turning round in the air takes off
     STUCK_S, BACK_S = 2.0, 0.6
+    LEAST_TILES = 1.5  # in that time: a dream creeps on where the picture stands against a step
 
     def __init__(self, spec: GameSpec) -> None:
         self.spec = spec
@@ -170,8 +171,8 @@ class _Runner:
         return direction | (self._jump if self._pressed else 0)
 
     def _notice_being_stuck(self, seconds: float) -> None:
-        """No way gained for a while: back up a little, then take a running jump."""
-        if self._senses.x > self._best_x + 0.05 or self._senses.alive < 0.5:
+        """Hardly any way gained for a while: back up a little, then take a running jump."""
+        if self._senses.x > self._best_x + self.LEAST_TILES or self._senses.alive < 0.5:
             self._best_x, self._stuck_s = self._senses.x, 0.0
         elif self._senses.x < self._best_x - 6:  # sent back to a checkpoint
             self._best_x = self._senses.x

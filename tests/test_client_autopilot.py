@@ -69,3 +69,13 @@ def test_autopilot_starts_afresh_when_the_index_goes_back() -> None:
     for frame in range(0, 400):
         pilot.decide(still, frame)
     assert pilot.decide(still, 0) == Autopilot(spec).decide(still, 0)
+
+
+def test_a_hero_that_creeps_on_against_a_step_backs_up_and_jumps() -> None:
+    spec = GAMES["platformer"]
+    ahead = {"x": 20.0, "y": 3.0, "vx": 0.7, "grounded": 1.0, "alive": 1.0, "wall_ahead": 1.5}
+    pilot, pressed = Autopilot(spec), set()
+    for frame in range(240):
+        told = [ahead.get(f.name, 0.0) + (frame / 120 if f.name == "x" else 0.0) for f in spec.telemetry]
+        pressed.add(pilot.decide(told, frame))
+    assert int(spec.buttons["LEFT"]) in pressed

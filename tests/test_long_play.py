@@ -5,8 +5,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training.evaluation.judge import Verdict, by_minute, drivable, judge, summary  # noqa: E402
+from engine.training.evaluation.judge import Verdict, by_minute, drivable, judge, summary, walked  # noqa: E402
 from engine.training.evaluation.long_play import Trace  # noqa: E402
+from engine.training.reader import Readings  # noqa: E402
 from games import GAMES  # noqa: E402
 
 STRIDE = 4
@@ -72,3 +73,14 @@ def test_one_can_go_on_where_the_road_is_and_things_move() -> None:
     running = torch.arange(200) * 0.3
     assert drivable("platformer", {"x": running}, STRIDE).all()
     assert not drivable("platformer", {"x": running * 0}, STRIDE)[75:].any()
+    creeping = torch.arange(200) * (0.3 * STRIDE / 60)
+    assert not drivable("platformer", {"x": creeping}, STRIDE)[75:].any()
+
+
+def test_the_hero_walks_as_far_as_the_pictures_show() -> None:
+    class Seen:
+        names = ("y", "x")
+
+    steps = torch.tensor([[9.0, 0.5], [9.0, 0.25], [9.0, -0.25]])
+    reading = Readings(steps, torch.zeros(3, 3), torch.ones(3), torch.zeros(3, 160))
+    assert walked(reading, Seen()).tolist() == [0, 0, 0.5, 0.75, 0.5]  # type: ignore[arg-type]

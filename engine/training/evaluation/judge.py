@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.training.evaluation.figures import mean
 from engine.training.evaluation.long_play import Trace
-from engine.training.reader import PICTURES, Reader
+from engine.training.reader import PICTURES, Reader, Readings
 from games import GAMES
 
 STILL = 0.003
@@ -25,6 +25,8 @@ DYING_S = 1.2
 """A hero who dies may be out of the picture for so long."""
 AT_ONCE = 256
 """Small pictures made floats at a time: ten minutes of them are half a gigabyte."""
+GOING_S, LEAST_WAY = 5.0, {"racing": 5.0, "platformer": 2.0}
+"""Whoever goes less far (metres, tiles) within so long is not getting anywhere."""
 BLOCK_S = 15.0
 """Colours, sharpness and spread are compared between stretches of this length."""
 BY_MINUTE = ("detected_by_minute", "drivable_by_minute")
@@ -53,14 +55,15 @@ def judge(trace: Trace, reader: Reader | None) -> Verdict:
     telemetry = torch.tensor([list(map(float, row)) for row in trace.telemetry])
     field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
     moving = torch.tensor(trace.moving)
-    reading = reader.read(looks, trace.stride) if reader and len(looks) >= PICTURES else None
     detected, fine = torch.zeros(0), torch.zeros(0)
-    if reading:
+    if reader and len(looks) >= PICTURES:
+        reading = reader.read(looks, trace.stride)
         seen = torch.cat((reading.seen[:1].expand(PICTURES - 1), reading.seen)) > 0.5
         awaited = expected(trace.game, field, trace.stride)
         detected = seen.float().masked_fill(~awaited, float("nan"))
-        # The dream's telemetry alone says that all is well long after the picture is lost.
-        fine = ((seen | ~awaited) & drivable(trace.game, field, trace.stride)).float()
+        # The dream's telemetry alone says that all is well long after the picture is lost, or stands still.
+        witnessed = field | {"x": walked(reading, reader)} if "x" in reader.names else field
+        fine = ((seen | ~awaited) & drivable(trace.game, witnessed, trace.stride)).float()
     colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)])
     return Verdict(
         mean(detected.tolist()),
@@ -108,11 +111,16 @@ def expected(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
     return (dead == 0) | (dead * stride / 60 > DYING_S)
 
 
+def walked(reading: Readings, reader: Reader) -> Tensor:
+    """Tiles the hero has gone since the play began, as the pictures show it, [T]."""
+    steps = reading.fields[:, reader.names.index("x")]
+    return torch.cat((torch.zeros(PICTURES - 1), steps)).cumsum(0)
+
+
 def drivable(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
-    """Steps in which one can go on: on the road, and not standing for 5 s; the hero getting anywhere within
-    5 s. By the telemetry the dream reads out of itself, bool [T]."""
+    """Steps in which one can go on, bool [T]: on the road (racing), and LEAST_WAY gone within GOING_S."""
     travelled = field["speed"].abs() * stride / 60 if game == "racing" else field["x"]
-    steps = round(5 * 60 / stride)
+    steps = round(GOING_S * 60 / stride)
     on = torch.ones_like(travelled, dtype=torch.bool)
     if game == "racing":
         on = field["lateral"].abs() <= 1.2
@@ -120,7 +128,7 @@ def drivable(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
     if len(travelled) <= steps:
         return on
     spans = travelled.unfold(0, steps + 1, 1)
-    going = (spans.amax(1) - spans.amin(1)) > (5.0 if game == "racing" else 0.5)
+    going = (spans.amax(1) - spans.amin(1)) > LEAST_WAY[game]
     return on & torch.cat((torch.ones(steps, dtype=torch.bool), going))
 
 
