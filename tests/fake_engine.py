@@ -98,6 +98,8 @@ class FakeEngine:
             if not self._paused and now_s >= next_s:
                 next_s = max(next_s + 1 / self.script.fps, now_s - 0.1)
                 self._send_frame()
+        while self._socket.poll(100):  # what the client said last travels on when it has gone
+            self._take()
 
     def _gone(self, playing_s: float) -> bool:
         script = self.script

@@ -218,9 +218,9 @@ def test_a_reset_while_paused_shows_the_beginning_and_stays_paused():
 def test_steps_that_cannot_keep_up_let_the_clock_slip_not_the_pictures_stop():
     game = Together()
     game.world._stepper._step_s = 0.1  # a step of 4 frames takes 6
-    frames = game.play(1.2)
+    frames = game.play(2.0)  # time for twice as many as are asked for: this machine may be busy
     indices = [frame.index for frame in frames]
-    assert indices == sorted(set(indices)) and indices[-1] < 60 and len(frames) > 10
+    assert indices == sorted(set(indices)) and indices[-1] < 100 and len(frames) > 10
     assert sum(frame.kind == "true" for frame in frames) > 8
     game.world._stepper._step_s = 0.004
 
