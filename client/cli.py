@@ -7,18 +7,19 @@ import json
 import os
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from client import arguments
 from client.engine_commands import PASS_ON, add_to, run_engine
 from client.errors import UserError
+from client.options import PlayOptions
 from client.pairing import app as pair_app
 from engine.protocol import MAX_SEED
 from games import GAMES
-
-_NAMES = ", ".join(GAMES)
 
 app = typer.Typer(
     help="An arcade of dreamed games: you hold the keys, a neural world model imagines what happens next.",
@@ -30,13 +31,6 @@ app = typer.Typer(
 
 app.add_typer(pair_app, name="pair")
 add_to(app)
-
-GameArgument = Annotated[
-    str | None, typer.Argument(metavar="[GAME]", help=f"One of: {_NAMES}. Default: a menu of them.")
-]
-WorldRanks = Annotated[int | None, typer.Option(help="Processes that share the world model.")]
-DecoderRanks = Annotated[int | None, typer.Option(help="Processes that decode, frames in turn.")]
-Layout = Annotated[str | None, typer.Option(help="auto: the planner shares out this machine's GPUs.")]
 
 
 def main() -> None:
@@ -71,37 +65,25 @@ def menu(context: typer.Context) -> int:
 
 @app.command()
 def play(
-    game: GameArgument = None,
-    engine: Annotated[
-        str | None, typer.Option(help="Attach to a remote engine, e.g. tcp://192.168.1.5:7878.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Which world, 0 to 2147483647. Default: any.")] = None,
-    record: Annotated[Path | None, typer.Option(metavar="DIR", help="Record to a new directory.")] = None,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="Play the game's simulator, not the dream.")
-    ] = False,
-    autopilot: Annotated[
-        bool, typer.Option("--autopilot", help="A scripted player presses the keys.")
-    ] = False,
-    headless: Annotated[bool, typer.Option("--headless", help="Play without a window.")] = False,
-    seconds: Annotated[float | None, typer.Option(help="Stop this long after the first picture.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON line of measurements.")] = False,
-    stride: Annotated[int, typer.Option(help="Frames per true step, 1 to 8; 0 lets the engine choose.")] = 0,
-    fullscreen: Annotated[bool, typer.Option("--fullscreen", help="Start in full screen.")] = False,
-    device: Annotated[str | None, typer.Option(help="Of the local engine: cpu or cuda.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Other weights for the local engine.")
-    ] = None,
-    world_ranks: WorldRanks = None,
-    decoder_ranks: DecoderRanks = None,
-    layout: Layout = None,
-    mute: Annotated[bool, typer.Option("--mute", help="Begin without sound; M brings it.")] = False,
-    beside: Annotated[
-        bool, typer.Option("--beside", help="Begin with the simulator beside the dream, like the key V.")
-    ] = False,
-    picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Save the last picture shown, as PNG.")
-    ] = None,
+    game: arguments.Game = None,
+    engine: arguments.Engine = None,
+    seed: arguments.Seed = None,
+    record: arguments.Record = None,
+    reference: arguments.Reference = False,
+    autopilot: arguments.UseAutopilot = False,
+    headless: arguments.Headless = False,
+    seconds: arguments.Seconds = None,
+    as_json: arguments.AsJson = False,
+    stride: arguments.Stride = 0,
+    fullscreen: arguments.Fullscreen = False,
+    device: arguments.Device = None,
+    weights: arguments.Weights = None,
+    world_ranks: arguments.WorldRanks = None,
+    decoder_ranks: arguments.DecoderRanks = None,
+    layout: arguments.Layout = None,
+    mute: arguments.Mute = False,
+    beside: arguments.Beside = False,
+    picture: arguments.Picture = None,
 ) -> int:
     """Play a game: starts a local engine and opens the window.
 
@@ -109,51 +91,26 @@ def play(
     """
     if game is not None or headless:
         _require_game(game)
-    ranks = _ranks(world_ranks, decoder_ranks, layout)
-    if engine is not None and (device is not None or weights is not None or ranks):
-        raise UserError(
-            "--device, --weights and ranks are for a local engine: leave them out with --engine", 2
-        )
-    _require_device(device)
-    _require_range("--seed", seed, 0, MAX_SEED)
-    _require_range("--stride", stride, 0, 8)
-    _require_range("--seconds", seconds, 0.1, 86400)
-    if beside and reference:
-        raise UserError("--beside shows the simulator beside the dream: leave out --reference", 2)
-    if weights is not None and not weights.is_dir():
-        raise UserError(f"--weights {weights}: no such directory", 2)
-
-    from client import app as client_app
-    from client.options import PlayOptions
-
-    if game is None:
-        game = client_app.choose_game(fullscreen)
-    if game is None:
-        return 0
-    outcome = client_app.play(
-        PlayOptions(
-            game=game,
-            engine=engine,
-            seed=random.randint(0, MAX_SEED) if seed is None else seed,
-            record=record,
-            reference=reference,
-            autopilot=autopilot,
-            headless=headless,
-            seconds=seconds,
-            stride=stride,
-            fullscreen=fullscreen,
-            device=device,
-            weights=weights.resolve() if weights is not None else None,
-            ranks=ranks,
-            beside=beside,
-            mute=mute,
-            picture=picture,
-        )
+    options = PlayOptions(
+        game=game or "",
+        engine=engine,
+        seed=random.randint(0, MAX_SEED) if seed is None else seed,
+        record=record,
+        reference=reference,
+        autopilot=autopilot,
+        headless=headless,
+        seconds=seconds,
+        stride=stride,
+        fullscreen=fullscreen,
+        device=device,
+        weights=weights,
+        ranks=_ranks(world_ranks, decoder_ranks, layout),
+        beside=beside,
+        mute=mute,
+        picture=picture,
     )
-    _say_end(outcome.result, as_json)
-    if outcome.error is not None:
-        print(f"dreamcade: error: {outcome.error}", file=sys.stderr)
-    return outcome.exit_code
+    _require_playable(options)
+    return _play(options, as_json)
 
 
 @app.command()
@@ -203,17 +160,48 @@ def serve(
         int | None,
         typer.Option(help="How many may play at once, 1 to 64. Default: 1 on a CPU, 4 on a GPU."),
     ] = None,
-    world_ranks: WorldRanks = None,
-    decoder_ranks: DecoderRanks = None,
-    layout: Layout = None,
+    world_ranks: arguments.WorldRanks = None,
+    decoder_ranks: arguments.DecoderRanks = None,
+    layout: arguments.Layout = None,
 ) -> int:
     """Run an engine for others to attach to."""
     _require_device(device)
     _require_range("--players", players, 1, 64)
-    arguments = ["--listen", listen, *(["--device", device] if device is not None else [])]
-    arguments += ["--players", str(players or 0)]
-    arguments += _ranks(world_ranks, decoder_ranks, layout)
-    return run_engine("engine.launch", [*arguments, "--until-stdin-closes", *context.args])
+    given = ["--listen", listen, *(["--device", device] if device is not None else [])]
+    given += ["--players", str(players or 0)]
+    given += _ranks(world_ranks, decoder_ranks, layout)
+    return run_engine("engine.launch", [*given, "--until-stdin-closes", *context.args])
+
+
+def _play(options: PlayOptions, as_json: bool) -> int:
+    """The exit code. A game that was not named is chosen in the menu."""
+    from client import app as client_app
+
+    game = options.game or client_app.choose_game(options.fullscreen)
+    if game is None:
+        return 0
+    weights = options.weights.resolve() if options.weights is not None else None
+    outcome = client_app.play(replace(options, game=game, weights=weights))
+    _say_end(outcome.result, as_json)
+    if outcome.error is not None:
+        print(f"dreamcade: error: {outcome.error}", file=sys.stderr)
+    return outcome.exit_code
+
+
+def _require_playable(options: PlayOptions) -> None:
+    """Raises UserError for values out of range and options that do not go together."""
+    if options.engine is not None and (options.device is not None or options.weights or options.ranks):
+        raise UserError(
+            "--device, --weights and ranks are for a local engine: leave them out with --engine", 2
+        )
+    _require_device(options.device)
+    _require_range("--seed", options.seed, 0, MAX_SEED)
+    _require_range("--stride", options.stride, 0, 8)
+    _require_range("--seconds", options.seconds, 0.1, 86400)
+    if options.beside and options.reference:
+        raise UserError("--beside shows the simulator beside the dream: leave out --reference", 2)
+    if options.weights is not None and not options.weights.is_dir():
+        raise UserError(f"--weights {options.weights}: no such directory", 2)
 
 
 def _ranks(world_ranks: int | None, decoder_ranks: int | None, layout: str | None) -> tuple[str, ...]:
@@ -229,9 +217,9 @@ def _fail(text: str, code: int) -> NoReturn:
 
 def _require_game(game: str | None) -> None:
     if game is None:
-        raise UserError(f"without a window there is no menu: name a GAME, one of {_NAMES}", 2)
+        raise UserError(f"without a window there is no menu: name a GAME, one of {arguments.NAMES}", 2)
     if game not in GAMES:
-        raise UserError(f"there is no game called {game!r}: choose one of {_NAMES}", 2)
+        raise UserError(f"there is no game called {game!r}: choose one of {arguments.NAMES}", 2)
 
 
 def _require_device(device: str | None) -> None:

@@ -23,6 +23,43 @@ def _texel(packed, offset, iu, iv, w, h, seen):
 
 
 @triton.jit
+def _channel(t00, t10, t01, t11, w00, w10, w01, w11, SHIFT: tl.constexpr):
+    """One of four bytes of four texels, mixed."""
+    upper = ((t00 >> SHIFT) & 255) * w00 + ((t10 >> SHIFT) & 255) * w10
+    return upper + ((t01 >> SHIFT) & 255) * w01 + ((t11 >> SHIFT) & 255) * w11
+
+
+@triton.jit
+def _sampled(packed, offset, u, v, w, h, seen):
+    """Red, green, blue in 0..255 (times alpha, as they are packed) and alpha in 0..1 at (u, v), bilinear."""
+    fu = tl.floor(u)
+    fv = tl.floor(v)
+    pu = u - fu
+    pv = v - fv
+    iu = fu.to(tl.int32)
+    iv = fv.to(tl.int32)
+    t00 = _texel(packed, offset, iu, iv, w, h, seen)
+    t10 = _texel(packed, offset, iu + 1, iv, w, h, seen)
+    t01 = _texel(packed, offset, iu, iv + 1, w, h, seen)
+    t11 = _texel(packed, offset, iu + 1, iv + 1, w, h, seen)
+    w00 = (1.0 - pu) * (1.0 - pv)
+    w10 = pu * (1.0 - pv)
+    w01 = (1.0 - pu) * pv
+    w11 = pu * pv
+    red = _channel(t00, t10, t01, t11, w00, w10, w01, w11, 0)
+    green = _channel(t00, t10, t01, t11, w00, w10, w01, w11, 8)
+    blue = _channel(t00, t10, t01, t11, w00, w10, w01, w11, 16)
+    alpha = _channel(t00, t10, t01, t11, w00, w10, w01, w11, 24) * (1.0 / 255.0)
+    return red, green, blue, alpha
+
+
+@triton.jit
+def _store_byte(target, value, inside):
+    """Rounded and clamped."""
+    tl.store(target, tl.minimum(tl.maximum(value + 0.5, 0.0), 255.0).to(tl.uint8), mask=inside)
+
+
+@triton.jit
 def _composite(
     picture,
     classes_in,
@@ -73,40 +110,8 @@ def _composite(
             v = (ys.to(tl.float32) + 0.5 - tl.load(real + 1)) * tl.load(real + 3) - 0.5
             if flip != 0:
                 u = (w - 1) - u
-            fu = tl.floor(u)
-            fv = tl.floor(v)
-            pu = u - fu
-            pv = v - fv
-            iu = fu.to(tl.int32)
-            iv = fv.to(tl.int32)
             seen = inside & (xs >= left) & (xs < right) & (ys >= top) & (ys < bottom)
-            t00 = _texel(packed, offset, iu, iv, w, h, seen)
-            t10 = _texel(packed, offset, iu + 1, iv, w, h, seen)
-            t01 = _texel(packed, offset, iu, iv + 1, w, h, seen)
-            t11 = _texel(packed, offset, iu + 1, iv + 1, w, h, seen)
-            w00 = (1.0 - pu) * (1.0 - pv)
-            w10 = pu * (1.0 - pv)
-            w01 = (1.0 - pu) * pv
-            w11 = pu * pv
-            r = (t00 & 255) * w00 + (t10 & 255) * w10 + (t01 & 255) * w01 + (t11 & 255) * w11
-            g = (
-                ((t00 >> 8) & 255) * w00
-                + ((t10 >> 8) & 255) * w10
-                + ((t01 >> 8) & 255) * w01
-                + ((t11 >> 8) & 255) * w11
-            )
-            bl = (
-                ((t00 >> 16) & 255) * w00
-                + ((t10 >> 16) & 255) * w10
-                + ((t01 >> 16) & 255) * w01
-                + ((t11 >> 16) & 255) * w11
-            )
-            a = (
-                ((t00 >> 24) & 255) * w00
-                + ((t10 >> 24) & 255) * w10
-                + ((t01 >> 24) & 255) * w01
-                + ((t11 >> 24) & 255) * w11
-            ) * (1.0 / 255.0)
+            r, g, bl, a = _sampled(packed, offset, u, v, w, h, seen)
             keep = 1.0 - a * opacity
             red = red * keep + (r * (1.0 - haze) + a * haze * tl.load(real + 6)) * opacity
             green = green * keep + (g * (1.0 - haze) + a * haze * tl.load(real + 7)) * opacity
@@ -115,9 +120,9 @@ def _composite(
                 new = tl.load(whole + 8)
                 klass = tl.where((a * opacity > 0.5) & (new >= 0), new, klass)
     target = out + flat * 3
-    tl.store(target, tl.minimum(tl.maximum(red + 0.5, 0.0), 255.0).to(tl.uint8), mask=inside)
-    tl.store(target + 1, tl.minimum(tl.maximum(green + 0.5, 0.0), 255.0).to(tl.uint8), mask=inside)
-    tl.store(target + 2, tl.minimum(tl.maximum(blue + 0.5, 0.0), 255.0).to(tl.uint8), mask=inside)
+    _store_byte(target, red, inside)
+    _store_byte(target + 1, green, inside)
+    _store_byte(target + 2, blue, inside)
     if HAS_CLASSES:
         tl.store(classes_out + flat, klass.to(tl.uint8), mask=inside)
 
