@@ -213,6 +213,8 @@ def test_long_play_by_two_processes_is_that_of_one(
     run = partial(evaluated_by_command, capsys, monkeypatch, *given, "--minutes", "0.04")
     one, two = run(), run("--jobs", "2", "--sheet", str(tmp_path / "sheet.jpg"))
     assert one == two
+    none = run("--reference-minutes", "0")["long_play"]
+    assert none["by_seed"] == one["long_play"]["by_seed"] and set(none["reference"].values()) == {None}
     assert list(two) == ["game", "seeds", "stride", "backend", "decoder", "weights", "long_play", "notes"]
     long_play, rows = two["long_play"], two["long_play"]["by_seed"]
     assert [row["seed"] for row in rows] == [1000000, 1000001]
@@ -238,6 +240,8 @@ def test_what_a_process_raises_is_the_commands_error(tmp_path: Path) -> None:
         (["--sheet", "a.jpg", "--minutes", "0.1"], "--sheet begins at 10 s"),
         (["--sheet", "a.png", "--minutes", "1"], "a .jpg file"),
         (["--jobs", "0"], "1 to 256"),
+        (["--reference-minutes", "-1"], "0 (none) to 600"),
+        (["--report", "out", "--reference-minutes", "0"], "--reference-minutes must be above 0"),
     ],
 )
 def test_what_does_not_go_together_is_said_at_once(

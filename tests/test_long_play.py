@@ -5,7 +5,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engine.training.evaluation.judge import Verdict, by_minute, drivable, judge, summary, walked  # noqa: E402
+from engine.training.evaluation.judge import (  # noqa: E402
+    Verdict,
+    by_minute,
+    drivable,
+    judge,
+    segments,
+    summary,
+    walked,
+)
 from engine.training.evaluation.long_play import Trace  # noqa: E402
 from engine.training.reader import Readings  # noqa: E402
 from games import GAMES  # noqa: E402
@@ -45,6 +53,12 @@ def test_colours_that_fade_and_pictures_that_blur_are_seen() -> None:
     assert verdict.sharpness_last == pytest.approx(0.5)
     assert verdict.detected_fraction is None and verdict.spread_last is None
     assert verdict.drivable_fraction is None, "without a reader nobody has looked at the picture"
+
+
+def test_another_level_may_have_another_palette_and_so_may_the_first_after_a_game_over() -> None:
+    levels, lives = [0] * 10 + [1] * 10 + [1] * 10, [5] * 10 + [4] * 5 + [1] * 5 + [5] * 10
+    told = {"level": torch.tensor(levels).float(), "lives": torch.tensor(lives).float()}
+    assert segments("platformer", told) == [slice(0, 10), slice(10, 20), slice(20, 30)]
 
 
 def test_worst_freeze_and_mean_of_the_rest() -> None:

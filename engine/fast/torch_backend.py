@@ -68,6 +68,13 @@ class TorchBackend:
             return GraphDecoder(model, self.latent_shape, dtype=self.dtype)
         return TorchDecoder(model, self.dtype)
 
+    def batch_decoder(self, batch: int) -> GraphDecoder:
+        """The same decoder for so many latents at once: see its buffers and `replay`."""
+        model = self._part(self._decoder_part)
+        assert isinstance(model, Decoder)
+        capture = self.device == "cuda"
+        return GraphDecoder(model, self.latent_shape, batch, self.dtype, capture)
+
     def encoder(self) -> "TorchEncoder":
         return TorchEncoder(self._part("encoder"))
 

@@ -1,16 +1,17 @@
 """Quality against the reference on seeds that training never saw: `dreamcade evaluate GAME`.
 
     python -m engine.training.evaluate racing --seeds 1000000:1000008 --stride 4 --json [--report OUT]
-    [--minutes M [--jobs N] [--sheet FILE.jpg] [--long-play-only]]
+    [--minutes M [--reference-minutes R] [--jobs N] [--sheet FILE.jpg] [--long-play-only]]
 
 Each seed is played by a scripted driver; the simulator's pictures are the truth. The models are those that
 `play` would use (same backend, decoder, weights), with one random vector stream of a fixed seed.
-EVALUATION.md defines every figure. The way of a figure: evaluation/truth.py plays, rollout.py and actions.py
-measure, long_play.py and judge.py do so over minutes, jobs.py for many seeds at once, results.py makes the
-JSON, report.py the page."""
+EVALUATION.md defines every figure. The way of a figure: evaluation/arguments.py is the command line, truth.py
+plays, rollout.py and actions.py measure, long_play.py and judge.py do so over minutes, jobs.py for many seeds
+by processes, batch.py on a GPU at once, results.py makes the JSON, report.py the page."""
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -19,17 +20,16 @@ from typing import Any
 from engine.backend import Backend
 from engine.errors import EngineError
 from engine.models.weights import SHIPPED, WeightsError
+from engine.training.evaluation.arguments import arguments
+from engine.training.evaluation.batch import BatchPlayer
 from engine.training.evaluation.jobs import LongPlayer, Models, Played, Task, play_by_processes
-from engine.training.evaluation.pictures import SHEET_ROWS, SHEET_SECONDS, grid, save_jpeg, sheet_steps
+from engine.training.evaluation.pictures import SHEET_ROWS, grid, save_jpeg, sheet_steps
 from engine.training.evaluation.report import Report, kept_steps
 from engine.training.evaluation.results import as_json, heading, long_play_json, no_reader
-from engine.training.evaluation.rollout import ROLLOUT_STEPS, Evaluation
+from engine.training.evaluation.rollout import Evaluation
 from engine.training.filled import measure_filled
 from engine.training.reader import Reader
-from games import GAMES
 
-REFERENCE_MINUTES = 2.0
-"""The simulator's own long play is judged for so long at most: it is slower than the dream."""
 REPORT_SECONDS, REPORT_SEEDS = 60, 2
 
 
@@ -45,15 +45,15 @@ def evaluate(
     return as_json(game, seeds, stride, backend, evaluation)
 
 
-def tasks_of(seeds: range, stride: int, minutes: float, report: bool, sheet: bool) -> list[Task]:
+def tasks_of(args: argparse.Namespace, seeds: range, minutes: float) -> list[Task]:
     """Autopilot play of `minutes` on every seed; pictures come back of the first REPORT_SEEDS of them for a
     report, of the first SHEET_ROWS for a sheet."""
-    steps = round(minutes * 3600 / stride)
-    reference_steps = min(steps, round(REFERENCE_MINUTES * 3600 / stride))
+    stride, steps = args.stride, round(minutes * 3600 / args.stride)
+    reference_steps = min(steps, math.ceil(args.reference_minutes * 3600 / stride))
     tasks = []
     for number, seed in enumerate(seeds):
-        reported = kept_steps(stride, steps) if report and number < REPORT_SEEDS else ()
-        shown = sheet_steps(stride, steps) if sheet and number < SHEET_ROWS else ()
+        reported = kept_steps(stride, steps) if args.report and number < REPORT_SEEDS else ()
+        shown = sheet_steps(stride, steps) if args.sheet and number < SHEET_ROWS else ()
         keep, keep_real = frozenset((*reported, *shown)), frozenset(reported)
         tasks.append(Task(seed, stride, steps, reference_steps, keep, keep_real))
     return tasks
@@ -66,18 +66,26 @@ def play_long(
     minutes, seeds = args.minutes or REPORT_SECONDS / 60, args.seeds
     if not args.minutes:
         seeds = seeds[:REPORT_SEEDS]
-    tasks = tasks_of(seeds, args.stride, minutes, report is not None, args.sheet is not None)
-    if args.jobs > 1:
-        played = play_by_processes(models, tasks, args.jobs)
-    else:
-        player = LongPlayer(args.game, backend, reader)
-        played = [player.play(task) for task in tasks]
+    tasks = tasks_of(args, seeds, minutes)
+    played = play_tasks(args, models, backend, reader, tasks)
     if report:
         for play in played[:REPORT_SEEDS]:
             report.add(play.seed, play.pictures, play.pictures_real)
     if args.sheet:
         save_sheet(args.sheet, played, args.stride, tasks[0].steps)
     return long_play_json(minutes, played) if args.minutes else None
+
+
+def play_tasks(
+    args: argparse.Namespace, models: Models, backend: Backend, reader: Reader | None, tasks: list[Task]
+) -> list[Played]:
+    """All at once on a GPU, unless --jobs says by how many processes; on a CPU by one."""
+    if args.jobs is None and args.device == "cuda":
+        return BatchPlayer(args.game, backend, reader, len(tasks)).play(tasks)
+    if (args.jobs or 1) > 1:
+        return play_by_processes(models, tasks, args.jobs)
+    player = LongPlayer(args.game, backend, reader)
+    return [player.play(task) for task in tasks]
 
 
 def save_sheet(path: Path, played: list[Played], stride: int, steps: int) -> None:
@@ -96,85 +104,6 @@ def print_table(result: dict[str, Any]) -> None:
         elif value is not None and value != []:
             text = "  ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
             print(f"{name:34} {text}", file=sys.stderr)
-
-
-def parse_seeds(text: str) -> range:
-    first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) < int(last) < 2**31):
-        raise argparse.ArgumentTypeError(f"seeds {text!r}: write A:B with A < B, for example 1000000:1000008")
-    return range(int(first), int(last))
-
-
-def parse_minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes <= 600:
-        raise argparse.ArgumentTypeError(f"minutes {text!r}: a number above 0, 600 at most")
-    return minutes
-
-
-def parse_jobs(text: str) -> int:
-    if not (text.isdigit() and 0 < int(text) <= 256):
-        raise argparse.ArgumentTypeError(f"jobs {text!r}: a whole number of processes, 1 to 256")
-    return int(text)
-
-
-def parse_sheet(text: str) -> Path:
-    path = Path(text)
-    if path.suffix.lower() not in (".jpg", ".jpeg") or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"sheet {text!r}: a .jpg file in a directory that is there")
-    return path
-
-
-def parser() -> argparse.ArgumentParser:
-    doc = (__doc__ or "").splitlines()[0]
-    made = argparse.ArgumentParser(prog="dreamcade evaluate", description=doc)
-    made.add_argument("game", choices=tuple(GAMES))
-    made.add_argument(
-        "--seeds", type=parse_seeds, default=range(1_000_000, 1_000_008), help="A:B, B not included"
-    )
-    made.add_argument("--stride", type=int, default=4, choices=range(1, 9))
-    made.add_argument(
-        "--steps", type=int, default=75, choices=(*ROLLOUT_STEPS, 900), help="length of the rollout"
-    )
-    made.add_argument("--minutes", type=parse_minutes, help="also minutes of autopilot play on every seed")
-    made.add_argument(
-        "--long-play-only", action="store_true", help="with --minutes: no rollouts, no filled frames"
-    )
-    made.add_argument(
-        "--jobs", type=parse_jobs, default=1, help="so many processes play the seeds of long play"
-    )
-    made.add_argument(
-        "--sheet",
-        type=parse_sheet,
-        help=f"with --minutes: a JPEG of dreamed pictures, a row a seed ({SHEET_ROWS} at most), at "
-        f"{', '.join(map(str, SHEET_SECONDS))} s",
-    )
-    made.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    made.add_argument("--decoder", choices=("cpu", "wide"), help="instead of what fits the device")
-    made.add_argument(
-        "--threads", type=int, default=2, help="on a CPU, of all --jobs together, at least one each"
-    )
-    made.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
-    made.add_argument("--report", type=Path, help="write strips, films, curves and a page there")
-    made.add_argument("--json", action="store_true", help="end with one JSON line")
-    return made
-
-
-def arguments() -> argparse.Namespace:
-    """The command line's; what does not go together ends the command."""
-    made = parser()
-    args = made.parse_args()
-    if args.jobs > 1 and not (args.minutes or args.report):
-        made.error("--jobs shares out long play: it needs --minutes or --report")
-    for option in ("long_play_only", "sheet"):
-        if getattr(args, option) and not args.minutes:
-            made.error(f"--{option.replace('_', '-')} needs --minutes")
-    if args.sheet and not sheet_steps(args.stride, round(args.minutes * 3600 / args.stride)):
-        made.error(f"--sheet begins at {SHEET_SECONDS[0]} s: --minutes {args.minutes:g} is less")
-    return args
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def new_net(game: str) -> ReaderNet:
 
 
 class Reader:
-    """A trained net of one game; takes small pictures, answers in units."""
+    """A trained net of one game, on any device; takes small pictures, answers in units on the CPU."""
 
     def __init__(self, game: str, net: ReaderNet, facts: dict[str, Any] | None = None) -> None:
         self.game, self.net, self.facts = game, net.eval(), facts or {}
@@ -96,21 +96,26 @@ class Reader:
         self.specs = tuple(spec.telemetry[spec.field_index(name)] for name in self.names)
         self.scale = TelemetryScale(self.specs)
 
+    def to(self, device: str) -> "Reader":
+        """Itself, moved."""
+        self.net.to(device)
+        return self
+
     @torch.inference_mode()
     def read(self, pictures: Tensor, stride: int) -> Readings:
         """pictures [T, 3, 60, 90], float or bytes, one step of `stride` frames apart: one reading for each
         but the first two, [T - 2]."""
         if len(pictures) < PICTURES:
             raise ValueError(f"the reader needs {PICTURES} pictures, not {len(pictures)}")
-        parts = []
+        parts, device = [], self.net.out.weight.device
         for group in pictures.unfold(0, PICTURES, 1).permute(0, 4, 1, 2, 3).split(64):
+            group = group.to(device)
             group = group.float() / 255 if group.dtype == torch.uint8 else group
-            parts.append(self.net.features(group, torch.full((len(group),), float(stride))))
+            parts.append(self.net.features(group, torch.full((len(group),), float(stride), device=device)))
         features = torch.cat(parts)
-        scaled, buttons, seen = self.net.told(features)
-        zero = torch.zeros(len(self.names))
-        fields = torch.stack([self.scale.in_units(row, zero, stride) for row in scaled])
-        return Readings(fields, buttons.sigmoid(), seen.sigmoid(), features)
+        scaled, buttons, seen = (told.cpu() for told in self.net.told(features))
+        fields = self.scale.in_units(scaled, torch.zeros(len(self.names)), stride)
+        return Readings(fields, buttons.sigmoid(), seen.sigmoid(), features.cpu())
 
 
 def store_reader(directory: Path, game: str, net: ReaderNet, facts: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Long plays of many seeds, by this process or by several at once.
+"""Long plays of many seeds, one after the other by this process or by several at once.
 
     Task: a seed, and how long -> long_play.begin, dream, reference -> judge -> Played
 A trace of ten minutes is half a gigabyte: it stays in the process that played it. What goes back is Played,
-verdicts and the few pictures that somebody asked for."""
+verdicts and the few pictures that somebody asked for. On a GPU one process plays all at once: batch.py."""
 
 import multiprocessing
 import os
@@ -21,7 +21,6 @@ import torch
 
 from engine.backend import Backend, load_backend
 from engine.errors import EngineError
-from engine.supervision.lifeline import die_with_parent
 from engine.training.evaluation.judge import Verdict, judge
 from engine.training.evaluation.long_play import begin, dream, reference
 from engine.training.reader import Reader, load_reader
@@ -57,8 +56,8 @@ class Models:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's play: steps of the dream and of the simulator beside it. keep, keep_real: the steps whose
-    pictures shall come back, of either."""
+    """One seed's play: steps of the dream and of the simulator beside it, 0: no simulator. keep, keep_real:
+    the steps whose pictures shall come back, of either."""
 
     seed: int
     stride: int
@@ -70,11 +69,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Played:
-    """What is left of a seed's play. pictures, pictures_real uint8 [240, 360, 3] by step."""
+    """What is left of a seed's play. real: None where no simulator played; pictures, pictures_real uint8
+    [240, 360, 3] by step."""
 
     seed: int
     dreamed: Verdict
-    real: Verdict
+    real: Verdict | None
     pictures: dict[int, np.ndarray]
     pictures_real: dict[int, np.ndarray]
 
@@ -88,15 +88,16 @@ class LongPlayer:
 
     def play(self, task: Task) -> Played:
         """The dream and the simulator from the same start, judged by the same code."""
-        began = time.monotonic()
+        began, who = time.monotonic(), f"seed {task.seed}"
         start = begin(self.game, task.seed, task.stride, self.encoder)
-        dreamed = dream(
-            self.game, start, task.stride, task.steps, self.world, self.encoder, self.decoder, task.keep
-        )
-        real = reference(self.game, start, task.stride, task.reference_steps, task.keep_real)
-        verdicts = judge(dreamed, self.reader), judge(real, self.reader)
-        print(f"seed {task.seed}: long play, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-        return Played(task.seed, *verdicts, dreamed.pictures, real.pictures)
+        models = self.world, self.encoder, self.decoder
+        dreamed = dream(self.game, start, task.stride, task.steps, *models, task.keep, who)
+        verdict, real, true = judge(dreamed, self.reader), None, None
+        if task.reference_steps:
+            true = reference(self.game, start, task.stride, task.reference_steps, task.keep_real, who)
+            real = judge(true, self.reader)
+        print(f"{who}: long play, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        return Played(task.seed, verdict, real, dreamed.pictures, true.pictures if true else {})
 
 
 def play_by_processes(models: Models, tasks: Sequence[Task], jobs: int) -> list[Played]:
@@ -122,6 +123,8 @@ def play_by_processes(models: Models, tasks: Sequence[Task], jobs: int) -> list[
 
 def _begin_process(parent: int) -> None:
     """Ctrl-C reaches every process of a terminal: the parent answers it, for all."""
+    from engine.supervision.lifeline import die_with_parent  # needs msgspec, which bare GPU machines lack
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent, getattr(signal, "SIGKILL", signal.SIGTERM))
     torch.set_num_threads(1)

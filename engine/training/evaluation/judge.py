@@ -49,9 +49,9 @@ class Verdict:
     drivable_by_minute: tuple[float | None, ...] = ()
 
 
-def judge(trace: Trace, reader: Reader | None) -> Verdict:
-    """All figures of one play."""
-    looks = torch.stack(trace.small)
+def judge(trace: Trace, reader: Reader | None, device: str = "cpu") -> Verdict:
+    """All figures of one play. device: where its pictures are looked at, which should be the reader's."""
+    looks = torch.stack(trace.small).to(device)
     telemetry = torch.tensor([list(map(float, row)) for row in trace.telemetry])
     field = {f.name: telemetry[:, i] for i, f in enumerate(GAMES[trace.game].telemetry)}
     moving = torch.tensor(trace.moving)
@@ -64,7 +64,7 @@ def judge(trace: Trace, reader: Reader | None) -> Verdict:
         # The dream's telemetry alone says that all is well long after the picture is lost, or stands still.
         witnessed = field | {"x": walked(reading, reader)} if "x" in reader.names else field
         fine = ((seen | ~awaited) & drivable(trace.game, witnessed, trace.stride)).float()
-    colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)])
+    colours = torch.cat([part.float().mean((2, 3)) / 255 for part in looks.split(AT_ONCE)]).cpu()
     return Verdict(
         mean(detected.tolist()),
         freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
@@ -87,20 +87,18 @@ def by_minute(values: Tensor, stride: int) -> tuple[float | None, ...]:
 
 def longest(flags: Tensor) -> int:
     """The longest run of True in bool [T]."""
-    best = run = 0
-    for flag in flags.tolist():
-        run = run + 1 if flag else 0
-        best = max(best, run)
-    return best
+    return int(runs(flags).max()) if len(flags) else 0
 
 
 def runs(flags: Tensor) -> Tensor:
     """How many True in a row end at each place, int64 [T]."""
-    count, out = 0, []
-    for flag in flags.tolist():
-        count = count + 1 if flag else 0
-        out.append(count)
-    return torch.tensor(out)
+    places = torch.arange(len(flags), device=flags.device)
+    return places - torch.where(flags, -1, places).cummax(0).values
+
+
+def in_long_runs(flags: Tensor, least: int) -> Tensor:
+    """The places that are in a row of `least` True or more, bool [T]."""
+    return flags & (runs(flags) + runs(flags.flip(0)).flip(0) - 1 >= least)
 
 
 def expected(game: str, field: dict[str, Tensor], stride: int) -> Tensor:
@@ -144,30 +142,31 @@ def freeze(looks: Tensor, should_move: Tensor, stride: int) -> float:
     that makes one."""
     pairs = zip(looks[1:].split(AT_ONCE), looks[:-1].split(AT_ONCE))
     still = torch.cat([(a.float() - b.float()).abs().mean((1, 2, 3)) / 255 for a, b in pairs]) < STILL
-    return longest(still & should_move[1:]) * stride / 60
+    return longest(still.cpu() & should_move[1:]) * stride / 60
 
 
 def looped(looks: Tensor, stride: int) -> float:
     """Share of steps inside a stretch of LOOP_LASTS_S or more that repeats, picture by picture, what was
     1 to 15 s before, while things move."""
     tiny = torch.cat([F.avg_pool2d(part.float() / 255, 3).flatten(1) for part in looks.split(AT_ONCE)])
-    moves = torch.cat((torch.zeros(1, dtype=torch.bool), (tiny[1:] - tiny[:-1]).abs().mean(1) > ALIKE))
+    moves = F.pad((tiny[1:] - tiny[:-1]).abs().mean(1) > ALIKE, (1, 0))
     first, last = (round(s * 60 / stride) for s in LOOP_S)
     lasts = round(LOOP_LASTS_S * 60 / stride)
-    inside = torch.zeros(len(tiny), dtype=torch.bool)
+    inside = torch.zeros_like(moves)
     for lag in range(first, min(last, len(tiny) - 1) + 1):
-        again = runs(((tiny[lag:] - tiny[:-lag]).abs().mean(1) < ALIKE) & moves[lag:])
-        for end in (again >= lasts).nonzero()[:, 0].tolist():
-            inside[lag + end - lasts + 1 : lag + end + 1] = True
+        again = (tiny[lag:] - tiny[:-lag]).abs().mean(1) < ALIKE
+        inside[lag:] |= in_long_runs(again & moves[lag:], lasts)
     return float(inside.float().mean())
 
 
 def segments(game: str, field: dict[str, Tensor]) -> list[slice]:
-    """Stretches within which the palette should stay: a race, a level."""
+    """Stretches within which the palette should stay: a race, a level. A game over (lives are more again)
+    leads back to the first level and finishes none."""
     if game == "racing":
         return [slice(0, len(field["speed"]))]
-    level = field["level"].round()
-    cuts = [0, *((level[1:] != level[:-1]).nonzero()[:, 0] + 1).tolist(), len(level)]
+    level, lives = field["level"].round(), field["lives"].round()
+    left = (level[1:] != level[:-1]) | (lives[1:] > lives[:-1])
+    cuts = [0, *(left.nonzero()[:, 0] + 1).tolist(), len(level)]
     return [slice(a, b) for a, b in itertools.pairwise(cuts)]
 
 

@@ -3,7 +3,8 @@
     start: the simulator, steered by the autopilot -> opening
     dream: telemetry of the newest step -> autopilot -> buttons -> world model -> decoder -> trace
     reference: the simulator goes on from the same start, steered by a copy of the same autopilot -> trace
-A trace keeps small pictures and a few numbers a step; evaluation/judge.py makes figures of it."""
+A trace keeps small pictures and a few numbers a step; evaluation/judge.py makes figures of it. Many seeds at
+once, on a GPU: evaluation/many_plays.py."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -15,12 +16,14 @@ from torch import Tensor
 from engine.backend import FrameDecoder, FrameEncoder, Opening, Step, WorldStepper
 from engine.training import measures
 from engine.training.evaluation.pictures import halved
+from engine.training.evaluation.progress import counted
 from engine.training.evaluation.rollout import as_float
 from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, driven_world, play_clip, shares
 from engine.training.reader import small
 from games import GAMES
 from games.world import World
 
+WARM_UP_FRAMES = 120
 DEAR_EVERY_S = 1.0
 """Sharpness, and how far astray the latent is, are measured so often; small pictures are kept of every
 step."""
@@ -52,22 +55,37 @@ class Trace:
     def add(self, picture: np.ndarray, telemetry: np.ndarray, masks: list[int], latent: np.ndarray | None):
         """One step's end. masks: buttons of its frames."""
         number = len(self.small)
-        buttons = GAMES[self.game].buttons
-        active = sum(int(buttons[name]) for name in MOVING[self.game])
-        small_picture = small(torch.from_numpy(picture)[None])[0]
-        self.small.append((small_picture * 255).round().to(torch.uint8))
-        self.telemetry.append(np.array(telemetry))
-        self.moving.append(bool(masks) and all(mask & active for mask in masks))
+        self.small.append(small_bytes(torch.from_numpy(picture)[None])[0])
         measured = self.measured(number)
-        self.sharp.append(float(measures.gradient_energy(as_float(picture))[0]) if measured else float("nan"))
+        sharp = float(measures.gradient_energy(as_float(picture))[0]) if measured else float("nan")
         # Tokens are pinned to one radius: what can shrink is how much they differ from one another.
-        self.spread.append(float("nan") if latent is None else float(latent.std((1, 2)).mean()))
+        spread = float("nan") if latent is None else float(latent.std((1, 2)).mean())
+        self.note(telemetry, masks, sharp, spread)
         if number in self.keep:
             self.pictures[number] = halved(picture)
 
+    def note(self, telemetry: np.ndarray, masks: list[int], sharp: float, spread: float) -> None:
+        """One step's end but for its picture."""
+        buttons = GAMES[self.game].buttons
+        active = sum(int(buttons[name]) for name in MOVING[self.game])
+        self.telemetry.append(np.array(telemetry))
+        self.moving.append(bool(masks) and all(mask & active for mask in masks))
+        self.sharp.append(sharp)
+        self.spread.append(spread)
+
     def measured(self, number: int) -> bool:
         """Whether the dear figures are taken of this step."""
-        return number % max(1, round(DEAR_EVERY_S * 60 / self.stride)) == 0
+        return number % dear_every(self.stride) == 0
+
+
+def dear_every(stride: int) -> int:
+    """In steps."""
+    return max(1, round(DEAR_EVERY_S * 60 / stride))
+
+
+def small_bytes(pictures: Tensor) -> Tensor:
+    """uint8 [B, 480, 720, 3] -> uint8 [B, 3, 60, 90], where the pictures are."""
+    return (small(pictures) * 255).round().to(torch.uint8)
 
 
 def astray(latent: np.ndarray, encoder: FrameEncoder, decoder: FrameDecoder) -> float:
@@ -89,7 +107,7 @@ class Start:
 def begin(game: str, seed: int, stride: int, encoder: FrameEncoder) -> Start:
     """The autopilot plays the warm-up and the context in the simulator."""
     pilot = Pilot(game)
-    world = driven_world(game, seed, pilot, frames=120)
+    world = driven_world(game, seed, pilot, frames=WARM_UP_FRAMES)
     clip = play_clip(game, world, pilot, stride, CONTEXT_STEPS)
     latents = encoder.encode(np.stack([clip.pictures[t] for t in range(CONTEXT_STEPS)]))
     return Start(world, pilot, clip.opening(latents, stride), clip.pictures[CONTEXT_STEPS - 1])
@@ -104,15 +122,16 @@ def dream(
     encoder: FrameEncoder,
     decoder: FrameDecoder,
     keep: Collection[int] = (),
+    who: str = "",
 ) -> Trace:
-    """`steps` steps of the dream, as fast as the machine can."""
+    """`steps` steps of the dream, as fast as the machine can. who: see `counted`."""
     pilot, trace = start.pilot.twin(), Trace(game, stride, keep)
     opening = start.opening
     world.open(opening, noise_seed=0)
     step, masks = Step(opening.latents[-1], opening.telemetry[-1]), [0]
     trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
     trace.astray_at_first = float(np.mean([astray(z, encoder, decoder) for z in opening.latents[::4]]))
-    for number in range(steps):
+    for number in counted(steps, stride, who):
         pilot.see(step.telemetry)
         masks = [pilot.decide(frame) for frame in range(stride)]
         step = world.step(shares(masks, game), stride)
@@ -122,11 +141,13 @@ def dream(
     return trace
 
 
-def reference(game: str, start: Start, stride: int, steps: int, keep: Collection[int] = ()) -> Trace:
-    """The simulator goes on; `start.world` is used up."""
+def reference(
+    game: str, start: Start, stride: int, steps: int, keep: Collection[int] = (), who: str = ""
+) -> Trace:
+    """The simulator goes on; `start.world` is used up. who: see `counted`."""
     pilot, trace = start.pilot.twin(), Trace(game, stride, keep)
     trace.add(start.picture, start.opening.telemetry[-1], [0], None)
-    for _ in range(steps):
+    for _ in counted(steps, stride, who, "simulated"):
         masks = []
         for frame in range(stride):
             masks.append(pilot.masks(start.world, frame))

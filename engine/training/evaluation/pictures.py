@@ -1,9 +1,9 @@
-"""PNG strips, JPEG sheets and MP4 films of plays. PyAV writes them all: nothing else is needed."""
+"""PNG strips, JPEG sheets and MP4 films of plays, all by PyAV; a sheet by Pillow on machines without it."""
 
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 
-import av
 import numpy as np
 
 STRIP_SECONDS = (0, 1, 5, 20, 60)
@@ -20,11 +20,18 @@ def save_png(path: Path, picture: np.ndarray) -> None:
 
 def save_jpeg(path: Path, picture: np.ndarray) -> None:
     """picture uint8 [H, W, 3]; the finest quantiser but one, colours at full resolution."""
+    if find_spec("av") is None:
+        from PIL import Image
+
+        Image.fromarray(picture).save(path, quality=95, subsampling=0)
+        return
     path.write_bytes(encoded(picture, "mjpeg", "yuvj444p", qmin="2", qmax="2"))
 
 
 def encoded(picture: np.ndarray, codec_name: str, pixels: str, **options: str) -> bytes:
     """uint8 [H, W, 3] -> a file of one picture."""
+    import av
+
     codec = av.CodecContext.create(codec_name, "w")
     assert isinstance(codec, av.VideoCodecContext)
     codec.height, codec.width = picture.shape[:2]
@@ -54,6 +61,8 @@ def sheet_steps(stride: int, steps: int) -> list[int]:
 
 def save_film(path: Path, above: list[np.ndarray], below: list[np.ndarray], rate: Fraction) -> None:
     """H.264 at `rate` pictures a second of real time; the reference above, the dream below, at half size."""
+    import av
+
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = 360, 480, "yuv420p"

@@ -90,12 +90,13 @@ def long_play_json(minutes: float, played: Sequence[Played]) -> dict[str, Any]:
     """The four fields, and beside them the further figures, what the same code says of the simulator, and
     every seed's dream by itself."""
     dream = four_digits(summary([play.dreamed for play in played]))
+    real = [play.real for play in played if play.real]
     return {
         "minutes": minutes,
         "seeds": len(played),
         **{name: dream[name] for name in LONG_PLAY_FIELDS},
         **{name: value for name, value in dream.items() if name not in LONG_PLAY_FIELDS},
-        "reference": four_digits(summary([play.real for play in played])),
+        "reference": four_digits(summary(real)) if real else dict.fromkeys(dream),
         "by_seed": [{"seed": play.seed, **four_digits(asdict(play.dreamed))} for play in played],
     }
 
