@@ -1,26 +1,45 @@
-"""The stage that runs all stages hands each what it asks for."""
+"""The stage that runs all stages hands each what it asks for, and runs them in their order."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from engine.training.whole import LAST, SHARES, run_stage, stage_command
+from engine.training import whole
+from engine.training.whole import GROUPS, SHARES, Stages, run_stage
+
+OUT = Path("out")
+
+
+def stages(gpus: int = 1, resume: Path | None = None, out: Path = OUT) -> Stages:
+    return Stages("racing", out, resume, gpus)
 
 
 def test_every_stage_gets_the_files_of_those_before_it():
-    out = Path("out")
-    commands = {stage: stage_command("racing", stage, 1.5, out, None, 1) for stage in SHARES}
+    made = stages()
+    commands = {stage: made.command(stage, 1.5) for stage in SHARES}
     assert commands["autoencoder"][2:] == [
         "engine.training.autoencoder", "racing", "--minutes", "1.50", "--out", "out",
     ]  # fmt: skip
-    for stage in ("world", "decoder", "extrapolator"):
-        assert str(out / "racing-autoencoder.safetensors") in commands[stage]
-    assert str(out / "racing-world-1.safetensors") in commands["decoder"]
+    for stage in ("world", "decayed-a", "decayed-b", "decoder", "extrapolator"):
+        assert str(OUT / "racing-autoencoder.safetensors") in commands[stage]
+    for run in ("decayed-a", "decayed-b"):
+        assert commands[run][-2:] == [
+            str(OUT / "world" / f"racing-world-{half}.safetensors") for half in (0, 1)
+        ]
+        assert commands[run][2] == "engine.training.world" and str(OUT / run) in commands[run]
+    assert "--seed" in commands["decayed-b"] and "--seed" not in commands["decayed-a"]
+    assert str(OUT / "packed") in commands["wide_decoder"] and str(OUT / "packed") in commands["probes"]
+    assert sorted(stage for group in GROUPS for stage in group) == sorted(SHARES)
+    assert sum(SHARES.values()) == pytest.approx(1)
 
 
-def test_several_gpus_go_through_torchrun():
-    command = stage_command("racing", "world", 1.0, Path("out"), None, 2)
-    assert "torch.distributed.run" in command and "--nproc-per-node=2" in command
+def test_only_a_stage_that_is_alone_goes_through_torchrun():
+    for group in GROUPS:
+        for stage in group:
+            command = stages(gpus=2).command(stage, 1.0)
+            assert ("--nproc-per-node=2" in command) == (len(group) == 1)
+            assert "torch.distributed.run" not in stages(gpus=1).command(stage, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -36,11 +55,11 @@ def test_several_gpus_go_through_torchrun():
 def test_resume_names_what_is_there_of_a_stage_that_knows_it(stage, files, tmp_path):
     old = tmp_path / "old"
     old.mkdir()
-    assert "--resume" not in stage_command("racing", stage, 1.0, tmp_path, old, 1)
+    assert "--resume" not in stages(resume=old).command(stage, 1.0)
     others = ("platformer-world-0", "racing-decoder-wide")
     for name in (*files, *others):
         (old / f"{name}.safetensors").touch()
-    command = stage_command("racing", stage, 1.0, tmp_path, old, 1)
+    command = stages(resume=old).command(stage, 1.0)
     given = command[command.index("--resume") + 1 :] if "--resume" in command else []
     assert given == [str(old / f"{name}.safetensors") for name in files]
 
@@ -53,8 +72,24 @@ def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_pat
     assert log.read_text() == "half way\n"
 
 
-def test_the_last_stages_need_one_gpu_each_and_probes_have_a_folder_of_their_own():
-    for stage in LAST:
-        command = stage_command("racing", stage, 1.0, Path("out"), None, 2)
-        assert "torch.distributed.run" not in command
-    assert str(Path("out") / "racing") in stage_command("racing", "probes", 1.0, Path("out"), None, 2)
+@pytest.mark.parametrize("gpus", [0, 1, 2])
+def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp_path, monkeypatch):
+    order, busy, minutes = [], set(), []
+
+    def pretend(command, log, gpu=None):
+        assert gpu is None or gpu not in busy
+        busy.add(gpu)
+        order.append(log.stem.removeprefix("racing-"))
+        if "--minutes" in command:
+            shared = gpus if "torch.distributed.run" in command else 1
+            minutes.append((float(command[command.index("--minutes") + 1]) + whole.OVERHEAD_S / 60) * shared)
+        busy.discard(gpu)
+
+    monkeypatch.setattr(whole, "run_stage", pretend)
+    monkeypatch.setattr(whole.torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(whole, "gpu_names", lambda: [str(i) for i in range(gpus)])
+    monkeypatch.setattr(sys, "argv", ["whole", "racing", "--minutes", "60", "--out", str(tmp_path)])
+    whole.main()
+    assert order[:2] == ["autoencoder", "world"] and order[4] == "average" and order[7] == "pack"
+    assert order[-2:] == ["steady", "pack"] and set(SHARES) <= set(order)
+    assert sum(minutes) == pytest.approx(60, abs=0.1)

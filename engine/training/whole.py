@@ -1,58 +1,117 @@
-"""Stage `whole`: every stage of one game after another, from nothing to files that `pack` takes.
+"""Stage `whole`: every stage of one game after another, from nothing to a packed directory.
 
-    CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 20 --out OUT
+    CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
 
-Each stage runs as its own process; what it prints goes to OUT/<game>-<stage>.log as well. The autoencoder and
-the world model train on all visible GPUs under torchrun, the rest side by side on one each. With --resume DIR
-the stages go on from the weights there."""
+    autoencoder -> world -> decayed-a, decayed-b (its last part, twice) -> their mean
+      -> decoder, extrapolator -> wide_decoder, probes -> steady -> OUT/packed
+Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
+of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
+all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
+result; `quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is
+there."""
 
 import argparse
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import torch
 
 from games import GAMES
 
-SHARES = {"autoencoder": 0.29, "world": 0.55, "decoder": 0.16, "extrapolator": 0.16, "probes": 0.16}
-"""Of the minutes; starting and checking come out of each stage's share by `OVERHEAD_S`."""
-LAST = ("decoder", "extrapolator", "probes")
-"""These need one another's results no more: they run side by side."""
+SHARES = {
+    "autoencoder": 0.17,
+    "world": 0.275,
+    "decayed-a": 0.1375,
+    "decayed-b": 0.1375,
+    "decoder": 0.085,
+    "extrapolator": 0.06,
+    "wide_decoder": 0.09,
+    "probes": 0.045,
+}
+"""Of the GPU minutes; starting and checking come out of each process's share by `OVERHEAD_S`."""
+GROUPS = (
+    ("autoencoder",),
+    ("world",),
+    ("decayed-a", "decayed-b"),
+    ("decoder", "extrapolator"),
+    ("wide_decoder", "probes"),
+)
+"""Stages that need nothing of one another run side by side. One alone learns on all GPUs."""
 OVERHEAD_S = 50.0
+WORLD = "--rows 12 --refresh 60"
+DECAYED = f"{WORLD} --two-from 0 --own-from 0 --cooldown 0.8"
+OPTIONS = {
+    "world": f"{WORLD} --two-from 0.4 --own-from 0.5 --cooldown 0.15",
+    "decayed-a": DECAYED,
+    "decayed-b": f"{DECAYED} --seed 2",
+    "decoder": "--widths 224 160 96 32 --muon-lr 1e-3 --edge 2",
+}
 
 
-def stage_command(
-    game: str, stage: str, minutes: float, out: Path, resume: Path | None, gpus: int
-) -> list[str]:
-    """The command line of one stage."""
-    autoencoder, worlds = (
-        f"{game}-autoencoder.safetensors",
-        [f"{game}-world-{half}.safetensors" for half in (0, 1)],
-    )
-    launcher = [sys.executable, "-m"]
-    if gpus > 1 and stage not in LAST:
-        port = 29_500 + os.getpid() % 1_000  # two games may train side by side
-        launcher += ["torch.distributed.run", f"--nproc-per-node={gpus}", f"--master-port={port}", "-m"]
-    target = out / game if stage == "probes" else out
-    command = [*launcher, f"engine.training.{stage}", game, "--minutes", f"{minutes:.2f}"]
-    command += ["--out", str(target)]
-    if stage not in ("autoencoder", "probes"):
-        command += ["--autoencoder", str(out / autoencoder)]
-    if stage == "decoder":
-        command += ["--world", *(str(out / name) for name in worlds)]
-    elif resume and (found := earlier(game, stage, resume)):
-        command += ["--resume", *map(str, found)]
-    return command
+class Stages:
+    """The commands of one game's run, and where they leave what they make."""
 
+    def __init__(self, game: str, out: Path, resume: Path | None, gpus: int) -> None:
+        self.game, self.out, self.resume, self.gpus = game, out, resume, gpus
+        self.packed = out / "packed"
 
-def earlier(game: str, stage: str, resume: Path) -> list[Path]:
-    """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
-    names = {"autoencoder": "autoencoder", "world": "world-?", "extrapolator": "extrapolator"}
-    return sorted(resume.glob(f"{game}-{names[stage]}.safetensors")) if stage in names else []
+    def command(self, stage: str, minutes: float) -> list[str]:
+        """Of a stage that learns on GPUs, for so many minutes of the clock."""
+        decayed, several = stage.startswith("decayed"), self.gpus > 1 and (stage,) in GROUPS
+        # Two games may train side by side.
+        ranks = [f"--nproc-per-node={self.gpus}", f"--master-port={29_500 + os.getpid() % 1_000}"]
+        command = [sys.executable, "-m", *(["torch.distributed.run", *ranks, "-m"] if several else [])]
+        command += [
+            f"engine.training.{'world' if decayed else stage}",
+            self.game,
+            "--minutes",
+            f"{minutes:.2f}",
+        ]
+        target = self.out / stage if decayed or stage == "world" else self.out
+        command += ["--out", str(self.packed if stage == "probes" else target)]
+        if stage == "wide_decoder":
+            command += ["--weights", str(self.packed)]
+        elif stage not in ("autoencoder", "probes"):
+            command += ["--autoencoder", str(self.out / f"{self.game}-autoencoder.safetensors")]
+        command += OPTIONS.get(stage, "").split()
+        found = self.worlds(self.out / "world") if decayed else self.earlier(stage)
+        return command + (["--resume", *map(str, found)] if found else [])
+
+    def worlds(self, directory: Path) -> list[Path]:
+        return [directory / f"{self.game}-world-{half}.safetensors" for half in (0, 1)]
+
+    def earlier(self, stage: str) -> list[Path]:
+        """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
+        names = {"autoencoder": "autoencoder", "world": "world-?", "extrapolator": "extrapolator"}
+        if not self.resume or stage not in names:
+            return []
+        return sorted(self.resume.glob(f"{self.game}-{names[stage]}.safetensors"))
+
+    def afterwards(self, group: Sequence[str]) -> dict[str, list[str]]:
+        """What needs no GPU and follows a group, by name."""
+        out, pack = (
+            str(self.out),
+            self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
+        )
+        if "decayed-a" in group:
+            runs = [f"{self.out / stage}=1" for stage in group]
+            return {"average": self._plain("average", "--of", *runs, "--out", out)}
+        if "decoder" in group:
+            return {"pack": pack}
+        if "wide_decoder" in group:
+            wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
+            steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)
+            return {"steady": steady, "pack": pack}
+        return {}
+
+    def _plain(self, stage: str, *options: str) -> list[str]:
+        return [sys.executable, "-m", f"engine.training.{stage}", self.game, *options]
 
 
 def run_stage(command: list[str], log: Path, gpu: str | None = None) -> None:
@@ -82,27 +141,45 @@ class Whole:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.gpus = args, gpu_names() if torch.cuda.is_available() else []
-        first = [stage for stage in args.stages if stage not in LAST]
-        last = [stage for stage in args.stages if stage in LAST]
-        self.groups = [[stage] for stage in first] + ([last] if last else [])
-        self.total = sum(max(SHARES[stage] for stage in group) for group in self.groups)
+        self.stages = Stages(args.game, args.out, args.resume, len(self.gpus))
+        self.total = sum(SHARES[stage] for stage in args.stages)
+        self.free: SimpleQueue[str | None] = SimpleQueue()  # GPUs that no stage learns on
+        for place in range(max(1, len(self.gpus))):
+            self.free.put(self.gpus[place] if self.gpus else None)
 
     def run(self) -> None:
-        for group in self.groups:
+        for group in GROUPS:
+            wanted = [stage for stage in group if stage in self.args.stages]
+            if not wanted:
+                continue
             began = time.monotonic()
-            with ThreadPoolExecutor(len(group)) as pool:
-                for done in [pool.submit(self._stage, stage, i) for i, stage in enumerate(group)]:
-                    done.result()
+            if len(group) == 1:
+                self._stage(group[0], None, max(1, len(self.gpus)))
+            else:
+                with ThreadPoolExecutor(len(wanted)) as pool:
+                    for done in [pool.submit(self._on_one, stage) for stage in wanted]:
+                        done.result()
+            for name, command in self.stages.afterwards(wanted).items():
+                run_stage(command, self._log(name))
             print(
-                f"{self.args.game}: {', '.join(group)}: {(time.monotonic() - began) / 60:.1f} min", flush=True
+                f"{self.args.game}: {', '.join(wanted)}: {(time.monotonic() - began) / 60:.1f} min",
+                flush=True,
             )
 
-    def _stage(self, stage: str, place: int) -> None:
-        args = self.args
-        minutes = max(0.1, args.minutes * SHARES[stage] / self.total - OVERHEAD_S / 60)
-        command = stage_command(args.game, stage, minutes, args.out, args.resume, len(self.gpus))
-        one = self.gpus[place % len(self.gpus)] if self.gpus and stage in LAST else None
-        run_stage(command, args.out / f"{args.game}-{stage}.log", one)
+    def _on_one(self, stage: str) -> None:
+        """As soon as a GPU is free."""
+        gpu = self.free.get()
+        try:
+            self._stage(stage, gpu, 1)
+        finally:
+            self.free.put(gpu)
+
+    def _stage(self, stage: str, gpu: str | None, gpus: int) -> None:
+        minutes = self.args.minutes * SHARES[stage] / self.total / gpus - OVERHEAD_S / 60
+        run_stage(self.stages.command(stage, max(0.1, minutes)), self._log(stage), gpu)
+
+    def _log(self, name: str) -> Path:
+        return self.args.out / f"{self.args.game}-{name}.log"
 
 
 def main() -> None:
@@ -110,7 +187,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("game", choices=tuple(GAMES))
-    parser.add_argument("--minutes", type=float, default=20.0, help="for all stages together")
+    parser.add_argument("--minutes", type=float, default=60.0, help="of one GPU, for all stages together")
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--resume", type=Path, help="a directory with the files of an earlier run")
     parser.add_argument("--stages", nargs="+", choices=tuple(SHARES), default=tuple(SHARES))
