@@ -50,7 +50,7 @@ class Autopilot:
 
 
 class _Racer:
-    """Pure pursuit of a point on the road ahead; the wheel, which telemetry does not tell, is estimated
+    """Pure pursuit of a point on the road ahead; the wheel, which telemetry tells a step late, is estimated
     from the keys pressed, and a key is held while the wheel is short of what is wanted."""
 
     HALF_ROAD_M = 6.0

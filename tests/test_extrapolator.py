@@ -323,7 +323,7 @@ def test_weights_without_an_extrapolator_load_and_fall_back_to_the_sphere_map(tm
 
 
 def test_packing_one_part_keeps_the_shapes_of_the_others(weights):
-    kept = packed_config("racing", weights, {"extrapolator"}, {})
+    kept = packed_config("racing", weights, {"extrapolator": {}}, {})
     assert kept.world == tiny_config().world and kept.autoencoder == tiny_config().autoencoder
     assert kept.extrapolator != tiny_config().extrapolator
 

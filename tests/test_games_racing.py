@@ -4,6 +4,7 @@ import hashlib
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -128,6 +129,41 @@ def test_telemetry_signs():
     assert float(t[0, i("speed")]) > 8 and float(t[0, i("progress")]) > 0.005
     assert t[2, i("heading_error")] < t[0, i("heading_error")] < t[1, i("heading_error")]
     assert t[2, i("lateral")] < t[0, i("lateral")] < t[1, i("lateral")]
+
+
+def test_telemetry_tells_what_moves_the_picture():
+    world, drivers = World(torch.arange(8) + 20), Drivers(torch.arange(8) + 20)
+    at, state = SPEC.field_index, world.state
+    for _ in range(400):
+        world.step(drivers.act(world))
+    told, state = world.telemetry(), world.state
+    assert torch.equal(told[:, at("steer")], state.steer) and torch.equal(told[:, at("pitch")], state.pitch)
+    lag = wrap_angle(state.view - state.heading)
+    assert torch.equal(told[:, at("view")], lag) and float(lag.abs().max()) > 0.005
+    for metres in (24, 12):
+        wave = torch.stack([told[:, at(f"pattern_{metres}_{name}")] for name in ("sin", "cos")])
+        torch.testing.assert_close(wave.square().sum(0), torch.ones(8))
+    assert bool((told >= torch.tensor([f.low for f in SPEC.telemetry])).all())
+
+
+def test_both_of_the_nearest_rivals_are_told_also_one_beside_the_car():
+    world = World(torch.tensor([3]))
+    lateral, half, at = float(world.state.lateral), float(world.track.half_width), SPEC.field_index
+    world.state = replace(
+        world.state,
+        s=torch.tensor([100.0]),
+        speed=torch.tensor([20.0]),
+        rival_s=torch.tensor([[130.0, 95.0, 85.0, 145.0]]),
+        rival_lateral=torch.tensor([[lateral + half, lateral - half, 0.0, 0.0]]),
+        rival_speed=torch.tensor([[25.0, 17.0, 20.0, 20.0]]),
+    )
+    told = world.telemetry()[0]
+    names = ("rival_gap", "rival_lateral", "rival_speed", "other_gap", "other_lateral", "other_speed")
+    values = [float(told[at(name)]) for name in names]
+    assert values == pytest.approx([30.0, 1.0, 5.0, -5.0, -1.0, -3.0], abs=1e-3)
+    world.state = replace(world.state, rival_s=torch.tensor([[500.0, 520.0, 540.0, 85.0]]))
+    told = world.telemetry()[0]
+    assert [float(told[at(name)]) for name in names] == [60.0, 0.0, 0.0, 60.0, 0.0, 0.0]
 
 
 def test_tap_steers_less_than_hold_and_the_wheel_centres_itself():

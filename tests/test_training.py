@@ -77,6 +77,20 @@ def test_each_step_lies_between_its_latents_with_its_own_buttons_and_stride(simu
     torch.testing.assert_close(rate, 1 + clips.buttons[:, 1:, 0], atol=1e-3, rtol=0)
 
 
+def test_so_many_clips_have_an_event_on_the_way_where_there_are_any(simulation):
+    simulation.lifetime += 10**6
+    bank = ClipBank(simulation, brightness, channels=4, length=20)
+    for _ in range(16):
+        bank.advance()
+    assert not bank.cut.any(), "nobody crashes here"
+    bank.sample(8, steps=5, eventful=4)
+    bank.cut[1, 10] = True
+    at_event = bank.latents[1, 10].float()
+    clips = bank.sample(8, steps=5, eventful=4)
+    there = (clips.latents[:, 2:] == at_event).flatten(2).all(2).any(1)
+    assert clips.latents.shape[0] == 8 and bool(there[4:].all())
+
+
 def test_worlds_are_played_in_each_for_a_while_of_its_own_before_its_lifetime(simulation):
     left = simulation.lifetime.clone()
     simulation.play_in(300)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from engine.models.layers import to_sphere
@@ -15,7 +16,8 @@ from engine.training import average, context
 from engine.training.average import averaged
 from engine.training.context import misread, noise_levels, noisy, strayed
 from engine.training.pack import keep_lasting, read_parts
-from engine.training.world import write_world
+from engine.training.score import MOST_WORTH, field_worth
+from engine.training.world import listen_closely, write_world
 from games import GAMES
 from tests.tiny import shaken, tiny_config
 
@@ -32,6 +34,46 @@ def test_a_part_of_some_clips_shows_something_else_and_copies_stray_alike():
     torch.testing.assert_close(strayed(latents, share=0.0), latents, atol=1e-4, rtol=0)
 
 
+def test_some_of_them_show_another_clip_all_over_and_faintly(monkeypatch):
+    torch.manual_seed(0)
+    latents = to_sphere(torch.randn(64, 6, 8, 10, 15), dim=2)
+    monkeypatch.setattr(context, "HAZED_SHARE", 1.0)
+    seen = strayed(latents, share=1.0)
+    strange = (seen - latents).abs().amax(2) > 1e-4  # [B, T, H, W]
+    assert bool(strange[:, 0].all()), "all of the picture"
+    own, other = (
+        F.cosine_similarity(seen[:, 0], z[:, 0], dim=1).mean() for z in (latents, latents.roll(1, 0))
+    )
+    assert 0.6 < float(own) < 0.99 and float(other) > 0.2
+
+
+def test_a_field_is_worth_the_more_the_less_it_changes():
+    told = torch.zeros(4, 10, 4)
+    told[..., 0] = torch.arange(10) * 0.01
+    told[..., 1] = torch.arange(10) * 0.2
+    told[..., 2] = torch.arange(10) * 0.001
+    told[:, 5:, :2] += 5.0  # a restart: its leap counts for nothing
+    whole = torch.ones(4, 9, dtype=torch.bool)
+    whole[:, 4] = False
+    worth = field_worth(told, whole, torch.tensor([False, False, False, True]))
+    torch.testing.assert_close(worth, torch.tensor([5.0, 1.0, MOST_WORTH, 1.0]))
+
+
+def test_a_new_model_hears_a_field_as_loudly_as_it_is_worth():
+    config = tiny_config().world
+    torch.manual_seed(0)
+    plain = WorldModel(config)
+    torch.manual_seed(0)
+    model = WorldModel(config)
+    worth = torch.arange(1.0, config.telemetry + 1)
+    listen_closely(model, worth)
+    torch.testing.assert_close(model.embed_telemetry.weight, plain.embed_telemetry.weight * worth)
+    louder = model.condition[0].weight / plain.condition[0].weight
+    before = config.buttons + config.max_stride
+    torch.testing.assert_close(louder[:, before : before + len(worth)], worth.expand(len(louder), -1))
+    assert bool((louder[:, :before] == 1).all() and (louder[:, before + len(worth) :] == 1).all())
+
+
 def test_noise_is_of_its_level_and_some_clips_have_none():
     torch.manual_seed(0)
     level = noise_levels(2000, "cpu")
@@ -44,10 +86,13 @@ def test_noise_is_of_its_level_and_some_clips_have_none():
 
 def test_few_fields_of_a_clip_are_told_wrong_and_those_for_all_of_it():
     torch.manual_seed(0)
-    told = misread(torch.zeros(400, 32, 10), share=0.3)
+    told = misread(torch.zeros(400, 32, 10), torch.ones(10), share=0.3)
     wrong = told.mean(1).abs() > 0.05
     assert 0.1 < float(wrong.float().mean()) < 0.3
-    assert float(misread(torch.zeros(400, 32, 10), share=0.0).abs().max()) < 0.2
+    assert float(misread(torch.zeros(400, 32, 10), torch.ones(10), share=0.0).abs().max()) < 0.2
+    worth = torch.cat((torch.ones(5), torch.full((5,), 8.0)))
+    off = misread(torch.zeros(400, 32, 10), worth, share=0.0, adrift=0.5).mean(1)
+    assert 0.4 < float((off.abs() > 0.003).float().mean()) < 0.6 and float(off.std(0)[0] / off.std(0)[9]) > 5
 
 
 def store_run(directory, value):

@@ -16,7 +16,7 @@ from engine.config import AutoencoderConfig, ConfigError, GameConfig, WideDecode
 from engine.fast.bands import Rows, band_macs
 from engine.fast.choose import paints_wide
 from engine.fast.torch_backend import TorchBackend
-from engine.models.autoencoder import Decoder
+from engine.models.autoencoder import Decoder, decoder_sizes
 from engine.models.layers import to_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, build, has_part, load_config, load_part
 from engine.training import data, pack, steady, unpack, wide_decoder
@@ -101,6 +101,15 @@ def test_a_widened_decoder_paints_the_same_picture_and_can_learn_with_all_it_has
         ), name
 
 
+@pytest.mark.parametrize(
+    ("widths", "blocks"),
+    [((16, 8, 8), (1, 0, 2)), ((32, 16, 24, 8), (2, 1, 0, 1)), ((224, 160, 96, 32), (2, 2, 1, 1))],
+)
+def test_a_decoders_sizes_are_read_off_its_weights(widths, blocks):
+    decoder = Decoder(AutoencoderConfig(decoder_widths=widths, decoder_blocks=blocks))
+    assert decoder_sizes(decoder.state_dict()) == (widths, blocks)
+
+
 @pytest.mark.parametrize("game", GAMES)
 def test_the_shipped_decoders_can_be_widened_to_the_trained_sizes(game):
     old = load_part(SHIPPED / game, "decoder")
@@ -169,9 +178,11 @@ def test_unpacked_and_packed_again_it_is_the_same(weights, tmp_path, monkeypatch
 
 def test_it_is_packed_alone_and_goes_with_its_encoder(weights):
     old, fresh = load_config(weights)[0], pack.game_config("racing")
-    assert pack.packed_config("racing", weights, {WIDE}, {}) == replace(old, wide_decoder=fresh.wide_decoder)
-    assert pack.packed_config("racing", weights, {"extrapolator"}, {}).wide_decoder == old.wide_decoder
-    assert pack.packed_config("racing", weights, {"encoder", "world"}, {}).wide_decoder is None
+    assert pack.packed_config("racing", weights, {WIDE: {}}, {}) == replace(
+        old, wide_decoder=fresh.wide_decoder
+    )
+    assert pack.packed_config("racing", weights, {"extrapolator": {}}, {}).wide_decoder == old.wide_decoder
+    assert pack.packed_config("racing", weights, {"encoder": {}, "world": {}}, {}).wide_decoder is None
     pack.drop_stale(weights, {"decoder"})
     assert (weights / f"{WIDE}.safetensors.gz").exists()
     pack.drop_stale(weights, {"encoder", "decoder"})

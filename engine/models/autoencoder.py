@@ -4,6 +4,7 @@ Encoder after DC-AE (2410.10733): residual blocks with space-to-channel shortcut
 SiLU and pixel shuffles only, no norms, most of its width at 1/48 and 1/24 of the resolution."""
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,20 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         return F.pixel_shuffle(self.tail(F.silu(self.body(latents))), self.last_shuffle) * 0.5 + 0.5
+
+
+def decoder_sizes(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Widths and blocks of the Decoder whose state this is, as AutoencoderConfig has them."""
+    widths, blocks, number = [state["body.0.weight"].shape[0]], [0], 1
+    while True:
+        if f"body.{number}.conv1.weight" in state:
+            blocks[-1] += 1
+        elif (up := state.get(f"body.{number}.conv.weight")) is not None:
+            widths.append(up.shape[0] // UP_FACTORS[len(blocks) - 1] ** 2)
+            blocks.append(0)
+        else:
+            return tuple(widths), tuple(blocks)
+        number += 1
 
 
 def to_bytes(pictures: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.training.runs import EVENTS
+from engine.training.data import EVENTS
 from games import GAMES, simulator
 
 CASES = ("steady", "buttons", "events")

@@ -19,8 +19,16 @@ NOISE = 0.5
 MISREAD, MISREAD_SHARE = 0.4, 0.05
 """Largest root mean square of a lasting error of the telemetry a clip is given, and how many of its fields
 have one: telemetry is what a dream goes by where its picture went wrong, so it is mostly right."""
+ADRIFT = 0.2
+"""The same over what the field is worth, of fields that are a little off: where the picture shows the car,
+and where it is told to be, drift apart if both are always the same in training."""
+BLURRED = 0.004
+"""Root mean square of a passing error of every field, over what the field is worth (engine.training.score):
+what a pixel is worth must not drown in it."""
 STRAYED_SHARE = 0.6
 """How many clips have a part that shows something else."""
+HAZED_SHARE, HAZE = 0.25, (0.1, 0.6)
+"""How many of those show another clip all over, and how much of it: that is how a look changes."""
 
 
 def noise_levels(count: int, device: str) -> Tensor:
@@ -34,19 +42,21 @@ def noisy(latents: Tensor, level: Tensor) -> Tensor:
     return perturb_on_sphere(latents, level.view(-1, 1, 1, 1, 1), torch.randn_like(latents), dim=2)
 
 
-def misread(telemetry: Tensor, share: float = MISREAD_SHARE) -> Tensor:
-    """telemetry [B, T, F] with small errors everywhere and, in some fields of a clip, larger ones that last:
-    a dream that believed what it once read would drift from what it shows."""
+def misread(telemetry: Tensor, worth: Tensor, share: float = MISREAD_SHARE, adrift: float = 0.0) -> Tensor:
+    """telemetry [B, T, F] with small errors everywhere, the smaller the more a field is worth [F], and, in
+    some fields of a clip, larger ones that last: a dream that believed what it once read would drift from
+    what it shows. share, adrift: how many have one of up to MISREAD, and of ADRIFT over their worth."""
     one = telemetry[:, :1]
     wrong = (torch.rand_like(one) < share) * torch.rand_like(one) * MISREAD
     lasting, passing = torch.randn_like(one), torch.randn_like(telemetry)
-    return telemetry + wrong * (lasting + 0.5 * passing) + 0.03 * torch.randn_like(telemetry)
+    off = (torch.rand_like(one) < adrift) * ADRIFT / worth * torch.randn_like(one)
+    return telemetry + wrong * (lasting + 0.5 * passing) + off + BLURRED / worth * torch.randn_like(telemetry)
 
 
 def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> Tensor:
     """latents [B, T, C, H, W] where in some clips a rectangle shows another place of the same picture or
-    another clip, more or less, from the clip's begin until some step, mostly all the time. samples: so many
-    copies of all clips stand behind each other, and stray alike.
+    another clip, more or less, or all of it another clip, faintly, from the clip's begin until some step,
+    mostly all the time. samples: so many copies of all clips stand behind each other, and stray alike.
 
     A dream puts a tree where the road should go on, and then what it sees is a tree that comes nearer. Told
     the truth afterwards it learns to go by what the rest of the picture and the telemetry say."""
@@ -64,14 +74,16 @@ def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> 
         begin, long, at = drawn(1 - least, size), drawn(least, size + 1), torch.arange(size, device=device)
         return (at >= begin) & (at < begin + long)
 
-    region = span(height, 2)[:, :, None] & span(width, 4)[:, None, :]
+    haze = chance() < HAZED_SHARE
+    region = (span(height, 2)[:, :, None] & span(width, 4)[:, None, :]) | haze[:, 0, 0]
     during = torch.arange(steps, device=device) < drawn(2, 3 * steps)
     where = (during[:, :, None, None] & region[:, None])[:, :, None] & (chance() < share)
     columns = (torch.arange(width, device=device) + drawn(2, width - 1)) % width
     aside = latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
     another = latents.unflatten(0, (samples, -1)).roll(1, 1).flatten(0, 1)
-    shown = torch.where(chance() < 0.5, another, aside)
-    return to_sphere(latents + (shown - latents) * (0.3 + 0.7 * chance()) * where, dim=2)
+    shown = torch.where(haze | (chance() < 0.5), another, aside)
+    faint, clear = HAZE[0] + (HAZE[1] - HAZE[0]) * chance(), 0.3 + 0.7 * chance()
+    return to_sphere(latents + (shown - latents) * torch.where(haze, faint, clear) * where, dim=2)
 
 
 def conditions(config: WorldConfig, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:

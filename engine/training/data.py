@@ -21,6 +21,9 @@ LIFETIME_FRAMES = (240, 2400)
 """A world is replaced by a new seed after a while within this range."""
 
 
+EVENTS = {"racing": ("collision",), "platformer": ("alive", "lives", "level")}
+"""Telemetry fields whose change is a cut, a death, a respawn, a crash: motion does not go on through it."""
+assert set(EVENTS) == set(GAMES)
 PLAYED_IN_FRAMES = 1500
 """How far worlds are played before training looks at them: with a bank that moves a few hundred frames in a
 whole training, it would else know nothing but standing starts."""
@@ -203,6 +206,8 @@ class ClipBank:
         self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
         self.weights = torch.zeros(*shape, 10, 15, device=device)
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
+        self.cut = torch.zeros(shape, dtype=torch.bool, device=device)  # by a step with an event
+        self.watched = [sim.spec.field_index(name) for name in EVENTS[sim.spec.name]]
         self.stride_weights = torch.tensor(STRIDE_WEIGHTS[:max_stride], device=device)
         self.habit = self._drawn()
         self.fixed_stride = fixed_stride
@@ -224,6 +229,7 @@ class ClipBank:
         self.telemetry[:, slot] = self.scale.scaled(now, before, strides)
         self.weights[:, slot] = token_weights(classes)
         self.fresh[:, slot] = restarted
+        self.cut[:, slot] = (now != before)[:, self.watched].any(1)
         self.last_telemetry = now
         self.count += 1
         return pictures, classes
@@ -240,18 +246,27 @@ class ClipBank:
         )
         return clips, ~self.fresh[:, slots][:, 1:].any(1)
 
-    def sample(self, count: int, steps: int) -> Clips:
-        """count clips of steps + 2 latents."""
+    def sample(self, count: int, steps: int, eventful: int = 0) -> Clips:
+        """count clips of steps + 2 latents, so many of them with an event on the way if there are any."""
         device, span = self.latents.device, steps + 2
         available = min(self.count, self.length)
         assert available >= span, "the bank holds fewer steps than a clip"
-        tries = 4 * count
-        worlds = torch.randint(self.simulation.batch, (tries,), device=device)
-        starts = torch.randint(available - span + 1, (tries,), device=device) + (self.count - available)
-        slots = (starts[:, None] + torch.arange(span, device=device)) % self.length
-        broken = self.fresh[worlds[:, None], slots][:, 1:].any(1)
-        best = broken.to(torch.int8).argsort(stable=True)[:count]
-        at = (worlds[best, None], slots[best])
+
+        def drawn(wanted: int, tries: int, with_event: bool) -> tuple[Tensor, Tensor]:
+            """Worlds [wanted, 1] and slots [wanted, span] of the best of `tries`."""
+            worlds = torch.randint(self.simulation.batch, (tries, 1), device=device)
+            starts = torch.randint(available - span + 1, (tries,), device=device) + (self.count - available)
+            slots = (starts[:, None] + torch.arange(span, device=device)) % self.length
+            badness = 2 * self.fresh[worlds, slots][:, 1:].any(1)
+            if with_event:
+                badness = badness + ~self.cut[worlds, slots][:, 2:].any(1)
+            best = badness.to(torch.int8).argsort(stable=True)[:wanted]
+            return worlds[best], slots[best]
+
+        draws = [drawn(count - eventful, 4 * count, False)]
+        if eventful:
+            draws.append(drawn(eventful, 16 * count, True))
+        at = tuple(torch.cat(part) for part in zip(*draws))
         return Clips(
             self.latents[at].float(),
             self.buttons[at],

@@ -9,13 +9,14 @@ errors. Without --world all are the encoder's. Windows of 5x5 tokens first, whol
 
 import argparse
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import WorldConfig
+from engine.config import ConfigError, WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
@@ -24,6 +25,7 @@ from engine.training.captured import Captured
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
+from engine.training.widen import widened
 from engine.training.world import load_autoencoder
 from games import GAMES
 
@@ -98,6 +100,10 @@ class DecoderTraining:
         torch.manual_seed(2 + self.rank)
         random.seed(2 + self.rank)
         self.autoencoder = load_autoencoder(args.autoencoder, self.device)
+        if args.widths:
+            sizes = replace(self.autoencoder.config, decoder_widths=tuple(args.widths))
+            wider = widened(self.autoencoder.decoder.cpu(), sizes).to(self.device)
+            self.autoencoder.decoder = wider.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = self.autoencoder.decoder.requires_grad_(True)
         self.compiled = torch.compile(self.decoder, dynamic=False) if self.device == "cuda" else self.decoder
         self.learn = Captured(self._learn)
@@ -134,7 +140,7 @@ class DecoderTraining:
         if self.training.updates % (2 if self.args.small else 12) == 0:
             self.pool.refresh()
         crops, wholes = (2, 1) if self.args.small else (96, 24)
-        whole = self.training.progress > 0.5
+        whole = self.training.progress >= self.args.whole_from
         latents, pictures, classes = self.pool.sample(wholes if whole else crops, None if whole else 5)
         square = self.learn(latents.contiguous(memory_format=torch.channels_last), pictures, classes)
         self.training.apply()
@@ -166,6 +172,14 @@ def main() -> None:
     parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
     parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
     parser.add_argument("--mask", type=float, default=MASK_WEIGHT, help="weight of what the masks show")
+    parser.add_argument(
+        "--widths",
+        type=int,
+        nargs=4,
+        metavar="W",
+        help="make the decoder wider first: channels of its stages",
+    )
+    parser.add_argument("--whole-from", type=float, default=0.5, help="share of the time spent on windows")
     parser.add_argument("--muon-lr", type=float, default=0.0, help="of Muon on kernels; 0: AdamW on all")
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
@@ -176,7 +190,10 @@ def main() -> None:
         parser.error("--edge, --mask and --muon-lr are 0 or more")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    DecoderTraining(args).run()
+    try:
+        DecoderTraining(args).run()
+    except ConfigError as error:
+        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

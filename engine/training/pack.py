@@ -9,6 +9,7 @@ renewed alone. A world model's head is changed in one respect, see `keep_lasting
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
+from engine.models.autoencoder import decoder_sizes
 from engine.models.stored import file_name
 from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, levels_of, load_config, store
 from games import GAMES
@@ -55,10 +57,16 @@ def keep_lasting(state: dict[str, Tensor], game: str) -> dict[str, Tensor]:
     return state | {"to_telemetry.weight": weight * changes[:, None], "to_telemetry.bias": bias * changes}
 
 
-def packed_config(game: str, target: Path, renewed: set[str], facts: dict[str, Any]) -> GameConfig:
-    """The shipped sizes for the parts in `renewed`; those of the target for what stays, and its facts where
-    none are given."""
-    fresh = game_config(game)
+def packed_config(
+    game: str, target: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: dict[str, Any]
+) -> GameConfig:
+    """Sizes of the renewed parts, of a decoder as its state has them, of the others as they are shipped;
+    those of the target for what stays, and its facts where none are given."""
+    fresh, renewed = game_config(game), set(parts)
+    if "decoder" in parts:
+        widths, blocks = decoder_sizes(parts["decoder"])
+        own = replace(fresh.autoencoder, decoder_widths=widths, decoder_blocks=blocks)
+        fresh = replace(fresh, autoencoder=own)
     wide = fresh.wide_decoder if WIDE in renewed else None
     if not (target / "config.json").exists():
         return replace(fresh, wide_decoder=wide, training=facts)
@@ -107,7 +115,7 @@ def main() -> None:
     target = args.target or SHIPPED / args.game
     facts = json.loads(args.facts.read_text()) if args.facts else {}
     parts = read_parts(args.game, args.source)
-    config = packed_config(args.game, target, set(parts), facts)
+    config = packed_config(args.game, target, parts, facts)
     models: dict[str, nn.Module] = {}
     if "world" in parts:
         parts["world"] = keep_lasting(parts["world"], args.game)

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.training.data import Simulation
-from games import GAMES
+from engine.training.data import EVENTS, Simulation
 
 Encode = Callable[[Tensor], Tensor]
 """uint8 [B, 480, 720, 3] -> latents float [B, C, 10, 15]."""
@@ -25,8 +24,6 @@ RUN_FRAMES = 3 * MAX_STRIDE + 1
 """One stride back and two ahead at the largest stride."""
 USUAL_STRIDE = 4
 """What the engine plays with on most machines."""
-EVENTS = {"racing": ("collision",), "platformer": ("alive", "lives", "level")}
-"""Telemetry fields whose change is a cut, a death, a respawn, a crash: motion does not go on through it."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +165,3 @@ def save_runs(path: Path, runs: Runs) -> None:
 def load_runs(path: Path, device: str = "cpu") -> Runs:
     stored = load_file(path, device=device)
     return Runs(*(stored[f.name] for f in fields(Runs)))
-
-
-assert set(EVENTS) == set(GAMES)

@@ -19,9 +19,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.config import AutoencoderConfig, WorldConfig
+from engine.models.autoencoder import decoder_sizes
 from engine.models.world_model import WorldModel
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
@@ -39,7 +40,7 @@ from engine.training.context import (
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
-from engine.training.score import Made, energy_score
+from engine.training.score import Made, energy_score, field_worth
 from engine.training.world_check import check
 from games import GAMES
 
@@ -55,13 +56,15 @@ class WorldTraining:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.game, self.out = args, args.game, args.out
         self.device, self.rank = join_ranks(args.device)
-        torch.manual_seed(1 + self.rank)
-        random.seed(1)  # the same on all ranks: the number of passes is drawn from it
+        torch.manual_seed(1 + self.rank + 100 * args.seed)
+        random.seed(1 + args.seed)  # the same on all ranks: the number of passes is drawn from it
         spec = GAMES[self.game]
         self.config = WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry))
         self.autoencoder = load_autoencoder(args.autoencoder, self.device)
         self.bank = self._fill_bank()
+        self.worth = self._field_worth()
         model = WorldModel(self.config).to(self.device)
+        listen_closely(model, self.worth)
         if args.resume:
             state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
             model.load_state_dict(with_new_fields(state, self.config))
@@ -76,11 +79,15 @@ class WorldTraining:
         seen = self.bank.sample(some, 1).latents[:, 0]
         self.metric = decoder_metric(self.autoencoder.decoder, seen, rounds, plain=PLAIN_METRIC)
 
+    def _first_seed(self) -> int:
+        """Other ranks and other runs see other worlds."""
+        return 200_000 + self.rank * 400_000 + self.args.seed * 50_000
+
     def _fill_bank(self) -> ClipBank:
         encoder = self.autoencoder.encoder
         compiled = torch.compile(encoder, dynamic=False) if self.device == "cuda" else encoder
         worlds, length = (8, self.args.steps + 10) if self.args.small else (1024, 64)
-        simulation = Simulation(self.game, worlds, self.device, offset=200_000 + self.rank * 400_000)
+        simulation = Simulation(self.game, worlds, self.device, offset=self._first_seed())
         simulation.play_in(60 if self.args.small else PLAYED_IN_FRAMES)
         bank = ClipBank(simulation, compiled, self.config.channels, length)
         for _ in range(self.args.steps + 4):
@@ -88,6 +95,14 @@ class WorldTraining:
                 bank.advance()
         print(f"{self.game}: {bank.count * worlds} latents", flush=True)
         return bank
+
+    def _field_worth(self) -> Tensor:
+        bank, kinds = self.bank, [field.kind for field in GAMES[self.game].telemetry]
+        steps = min(bank.count, bank.length)
+        plain = torch.tensor([kind in ("flag", "event") for kind in kinds], device=self.device)
+        worth = field_worth(bank.telemetry[:, :steps], ~bank.fresh[:, 1:steps], plain)
+        print(f"{self.game}: fields' worth {[round(w, 1) for w in worth.tolist()]}", flush=True)
+        return worth
 
     def run(self) -> None:
         said, saved, sums = time.monotonic(), time.monotonic(), []
@@ -113,7 +128,9 @@ class WorldTraining:
         progress = self.training.progress
         samples = 2 if progress > self.args.two_from else 1
         passes = random.choices(PASSES, PASS_WEIGHTS)[0] if progress > self.args.own_from else 0
-        clips = self.bank.sample(self.args.rows // samples, self.args.steps).repeated(samples)
+        count = self.args.rows // samples
+        eventful = round(self.args.eventful * count)
+        clips = self.bank.sample(count, self.args.steps, eventful).repeated(samples)
         level = noise_levels(len(clips.latents) // samples, self.device).repeat(samples)
         latents, told = self.own_past(clips, level, passes)
         losses = self.learn(latents, told, level, *vars(clips).values(), samples=samples)
@@ -124,13 +141,13 @@ class WorldTraining:
         """Gradients of one batch. Returns energy score and telemetry error, [2]."""
         clips, true = Clips(*parts), self.args.rows // samples
         given = noisy(strayed(latents, samples, self.args.strayed), level)
-        told = misread(told, self.args.misread)
+        told = misread(told, self.worth, self.args.misread, self.args.adrift)
         with mixed(self.device):
             inputs = conditions(self.config, clips, told, level)
             made, read = self.compiled(given[:, 1:], given[:, :-1], inputs)
         dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
         truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
-        scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric)
+        scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric, self.worth)
         self.training.backward(scores.loss)
         return torch.stack((scores.picture.detach(), scores.telemetry.detach()))
 
@@ -151,6 +168,17 @@ class WorldTraining:
         state = self.training.averaged()
         write_world(state, self.out, self.game)
         return state
+
+
+@torch.no_grad()
+def listen_closely(model: WorldModel, worth: Tensor) -> None:
+    """A new model hears every telemetry field as loudly as it is worth [F]: its weights start small, and what
+    differs by a thousandth would take long to be heard."""
+    before = model.config.buttons + model.config.max_stride
+    first = model.condition[0]
+    assert isinstance(first, nn.Linear)
+    first.weight[:, before : before + len(worth)] *= worth
+    model.embed_telemetry.weight *= worth
 
 
 def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
@@ -181,8 +209,13 @@ def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, 
 
 def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
     """The frozen autoencoder of the stage before; later files override earlier ones."""
-    model = Autoencoder(AutoencoderConfig()).to(device).eval().requires_grad_(False)
-    model.load_state_dict({k: v.float() for path in paths for k, v in load_file(path).items()})
+    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
+    widths, blocks = decoder_sizes(
+        {k.partition(".")[2]: v for k, v in state.items() if k.startswith("decoder.")}
+    )
+    config = AutoencoderConfig(decoder_widths=widths, decoder_blocks=blocks)
+    model = Autoencoder(config).to(device).eval().requires_grad_(False)
+    model.load_state_dict(state)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -210,8 +243,20 @@ def main() -> None:
     parser.add_argument(
         "--misread", type=float, default=MISREAD_SHARE, help="share of the telemetry told wrong, lastingly"
     )
+    parser.add_argument(
+        "--adrift", type=float, default=0.0, help="share of the telemetry told a little wrong, lastingly"
+    )
+    parser.add_argument(
+        "--eventful",
+        type=float,
+        default=0.0,
+        help="share of clips with a death, finish or crash",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn; runs to be averaged differ")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
+    if not all(0 <= share <= 1 for share in (args.adrift, args.eventful, args.strayed, args.misread)):
+        parser.error("--adrift, --eventful, --strayed and --misread are shares, 0 to 1")
     if args.small:
         args.rows, args.steps, args.refresh = 4, 6, 8
     torch.set_float32_matmul_precision("high")

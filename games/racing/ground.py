@@ -123,6 +123,12 @@ def _ground(
     return torch.lerp(colour, haze, haze_at(z)[:, None]), below, marking
 
 
+def pattern(track: Track) -> tuple[Tensor, Tensor]:
+    """A lap has a whole number of patterns: its length by them in m, and what to multiply s by, [B] each."""
+    laps = (track.length / PATTERN_M).round().clamp(min=1.0) * PATTERN_M
+    return laps, laps / track.length
+
+
 def _surface(
     s: Tensor,
     lateral: Tensor,
@@ -139,8 +145,8 @@ def _surface(
         return palette[:, COLOURS.index(name)][:, :, None, None]
 
     half = track.half_width[:, None, None]
-    laps = (track.length / PATTERN_M).round().clamp(min=1.0) * PATTERN_M
-    s = s * (laps / track.length)[:, None, None]
+    laps, stretch = pattern(track)
+    s = s * stretch[:, None, None]
     side = lateral.abs()
     inv_s, inv_l = 1.0 / print_s, 1.0 / print_l
 

@@ -13,6 +13,8 @@ class Buttons(IntFlag):
 
 
 LOOKS = ("alpine", "desert", "neon")
+PATTERNS_M = (24, 12)
+"""Periods of what is painted on ground and road; kerbs have half the smaller."""
 
 SPEC = GameSpec(
     name="racing",
@@ -56,6 +58,50 @@ SPEC = GameSpec(
         TelemetryField("collision", "", "flag", 0.0, 1.0, "touched a rival within the last 0.25 s"),
         TelemetryField("curvature_horizon", "1/m", "value", -0.05, 0.05, "of the road 140 m ahead"),
         *look_fields(LOOKS),
+        # What moves the picture by pixels from one step to the next; a player sees no number of it.
+        TelemetryField("steer", "", "value", -1.0, 1.0, "where the wheel is, right positive"),
+        TelemetryField("view", "rad", "value", -0.2, 0.2, "the camera's heading minus the car's"),
+        TelemetryField("roll", "rad", "value", -0.06, 0.06, "the camera's lean"),
+        TelemetryField("pitch", "px", "value", -6.0, 6.0, "how far braking moves the horizon, down positive"),
+        *(
+            TelemetryField(
+                f"pattern_{turn}_{name}",
+                "",
+                "value",
+                -1.0,
+                1.0,
+                f"of the car's place in the road's {turn} m pattern",
+            )
+            for turn in PATTERNS_M
+            for name in ("sin", "cos")
+        ),
+        TelemetryField(
+            "rival_speed",
+            "m/s",
+            "value",
+            -60.0,
+            60.0,
+            "the nearest rival ahead's minus the car's; 0 when none",
+        ),
+        TelemetryField(
+            "other_gap",
+            "m",
+            "value",
+            -10.0,
+            60.0,
+            "to the next rival beside the car or ahead that is not the nearest ahead; 60 when none",
+        ),
+        TelemetryField(
+            "other_lateral",
+            "half road widths",
+            "value",
+            -3.0,
+            3.0,
+            "that rival's offset minus the car's; 0 when none",
+        ),
+        TelemetryField(
+            "other_speed", "m/s", "value", -60.0, 60.0, "that rival's minus the car's; 0 when none"
+        ),
     ),
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),

@@ -4,16 +4,19 @@ buttons -> physics.step -> State; State + Track + Scenery -> render -> picture. 
 hash of the world's seed.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from games.noise import constants, hash_bits
 from games.racing import physics
 from games.racing.driver import Drivers
+from games.racing.ground import pattern
 from games.racing.physics import State, wrap_angle, wrap_gap
 from games.racing.render import Painter
 from games.racing.scenery import Scenery, build_scenery
-from games.racing.spec import SPEC
+from games.racing.spec import PATTERNS_M, SPEC
 from games.racing.track import Track, build_tracks
 from games.select import either
 from games.spec import GameSpec
@@ -21,7 +24,7 @@ from games.spec import GameSpec
 __all__ = ["Drivers", "World"]
 
 _LOOK = 401
-_NO_RIVAL_M = 60.0
+_NO_RIVAL_M, _BESIDE_M = 60.0, 10.0
 
 
 class World:
@@ -81,23 +84,46 @@ class World:
         sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
         ahead = constants((15.0, 40.0, 80.0, 140.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
-        gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
-        gap, i = either(gap > 0.0, gap, _NO_RIVAL_M).min(1)
-        beside = (c.rival_lateral.gather(1, i[:, None])[:, 0] - c.lateral) / half
+        gaps = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
+        gap, nearest = either(gaps > 0.0, gaps, _NO_RIVAL_M).min(1)
+        told = (torch.arange(gaps.shape[1], device=gaps.device) == nearest[:, None]) & (gap < _NO_RIVAL_M)[
+            :, None
+        ]
+        other, second = either((gaps > -_BESIDE_M) & ~told, gaps, _NO_RIVAL_M).min(1)
         *near, horizon = bends.unbind(1)
+        _, stretch = pattern(track)
+        turns = [c.s * stretch * (2 * math.pi / period) for period in PATTERNS_M]
+
+        def rival(which: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+            """Offset in half widths and speed, both minus the car's."""
+            aside = (c.rival_lateral.gather(1, which[:, None])[:, 0] - c.lateral) / half
+            faster = c.rival_speed.gather(1, which[:, None])[:, 0] * sense - c.speed
+            return either(there, aside, 0.0), either(there, faster, 0.0)
+
+        lateral, faster = rival(nearest, gap < _NO_RIVAL_M)
+        other_lateral, other_faster = rival(second, other < _NO_RIVAL_M)
         fields = [
             c.speed,
             c.lateral / half,
             error,
             *near,
             gap.clamp(max=_NO_RIVAL_M),
-            either(gap < _NO_RIVAL_M, beside, 0.0),
+            lateral,
             c.travelled / track.length,
             c.lap,
             c.lateral.abs() >= half,
             c.bump > 0.0,
             horizon,
             *(self.look == look for look in range(len(SPEC.looks))),
+            c.steer,
+            wrap_angle(c.view - c.heading),
+            c.roll,
+            c.pitch,
+            *(wave for turn in turns for wave in (torch.sin(turn), torch.cos(turn))),
+            faster,
+            other.clamp(max=_NO_RIVAL_M),
+            other_lateral,
+            other_faster,
         ]
         return torch.stack([f.to(torch.float32) for f in fields], 1)
 
