@@ -16,7 +16,7 @@ from engine.config import AutoencoderConfig, ConfigError, GameConfig, WideDecode
 from engine.fast.bands import Rows, band_macs
 from engine.fast.choose import paints_wide
 from engine.fast.torch_backend import TorchBackend
-from engine.models.autoencoder import Decoder, decoder_sizes
+from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.layers import to_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, build, has_part, load_config, load_part
 from engine.training import data, pack, steady, unpack, wide_decoder
@@ -106,8 +106,8 @@ def test_a_widened_decoder_paints_the_same_picture_and_can_learn_with_all_it_has
     [((16, 8, 8), (1, 0, 2)), ((32, 16, 24, 8), (2, 1, 0, 1)), ((224, 160, 96, 32), (2, 2, 1, 1))],
 )
 def test_a_decoders_sizes_are_read_off_its_weights(widths, blocks):
-    decoder = Decoder(AutoencoderConfig(decoder_widths=widths, decoder_blocks=blocks))
-    assert decoder_sizes(decoder.state_dict()) == (widths, blocks)
+    config = AutoencoderConfig(decoder_widths=widths, decoder_blocks=blocks)
+    assert with_decoder_of(AutoencoderConfig(), Decoder(config).state_dict()) == config
 
 
 @pytest.mark.parametrize("game", GAMES)

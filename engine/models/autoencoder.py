@@ -5,6 +5,7 @@ SiLU and pixel shuffles only, no norms, most of its width at 1/48 and 1/24 of th
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +87,8 @@ class Decoder(nn.Module):
         return F.pixel_shuffle(self.tail(F.silu(self.body(latents))), self.last_shuffle) * 0.5 + 0.5
 
 
-def decoder_sizes(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Widths and blocks of the Decoder whose state this is, as AutoencoderConfig has them."""
+def with_decoder_of(config: AutoencoderConfig, state: Mapping[str, Tensor]) -> AutoencoderConfig:
+    """`config` with the widths and blocks of the Decoder whose state this is. KeyError if it is none's."""
     widths, blocks, number = [state["body.0.weight"].shape[0]], [0], 1
     while True:
         if f"body.{number}.conv1.weight" in state:
@@ -96,7 +97,7 @@ def decoder_sizes(state: Mapping[str, Tensor]) -> tuple[tuple[int, ...], tuple[i
             widths.append(up.shape[0] // UP_FACTORS[len(blocks) - 1] ** 2)
             blocks.append(0)
         else:
-            return tuple(widths), tuple(blocks)
+            return replace(config, decoder_widths=tuple(widths), decoder_blocks=tuple(blocks))
         number += 1
 
 

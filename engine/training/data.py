@@ -248,25 +248,10 @@ class ClipBank:
 
     def sample(self, count: int, steps: int, eventful: int = 0) -> Clips:
         """count clips of steps + 2 latents, so many of them with an event on the way if there are any."""
-        device, span = self.latents.device, steps + 2
-        available = min(self.count, self.length)
-        assert available >= span, "the bank holds fewer steps than a clip"
-
-        def drawn(wanted: int, tries: int, with_event: bool) -> tuple[Tensor, Tensor]:
-            """Worlds [wanted, 1] and slots [wanted, span] of the best of `tries`."""
-            worlds = torch.randint(self.simulation.batch, (tries, 1), device=device)
-            starts = torch.randint(available - span + 1, (tries,), device=device) + (self.count - available)
-            slots = (starts[:, None] + torch.arange(span, device=device)) % self.length
-            badness = 2 * self.fresh[worlds, slots][:, 1:].any(1)
-            if with_event:
-                badness = badness + ~self.cut[worlds, slots][:, 2:].any(1)
-            best = badness.to(torch.int8).argsort(stable=True)[:wanted]
-            return worlds[best], slots[best]
-
-        draws = [drawn(count - eventful, 4 * count, False)]
+        places = [self._places(count - eventful, steps + 2, 4 * count, False)]
         if eventful:
-            draws.append(drawn(eventful, 16 * count, True))
-        at = tuple(torch.cat(part) for part in zip(*draws))
+            places.append(self._places(eventful, steps + 2, 16 * count, True))
+        at = tuple(torch.cat(part) for part in zip(*places))
         return Clips(
             self.latents[at].float(),
             self.buttons[at],
@@ -274,6 +259,20 @@ class ClipBank:
             self.telemetry[at],
             self.weights[at],
         )
+
+    def _places(self, count: int, span: int, tries: int, with_event: bool) -> tuple[Tensor, Tensor]:
+        """Worlds [count, 1] and slots [count, span] of clips, the best of `tries`: without a restart and, if
+        wanted, with an event."""
+        device, available = self.latents.device, min(self.count, self.length)
+        assert available >= span, "the bank holds fewer steps than a clip"
+        worlds = torch.randint(self.simulation.batch, (tries, 1), device=device)
+        starts = torch.randint(available - span + 1, (tries,), device=device) + (self.count - available)
+        slots = (starts[:, None] + torch.arange(span, device=device)) % self.length
+        badness = 2 * self.fresh[worlds, slots][:, 1:].any(1)
+        if with_event:
+            badness = badness + ~self.cut[worlds, slots][:, 2:].any(1)
+        best = badness.to(torch.int8).argsort(stable=True)[:count]
+        return worlds[best], slots[best]
 
     def _strides(self) -> Tensor:
         device, batch = self.latents.device, self.simulation.batch

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
-from engine.models.autoencoder import decoder_sizes
+from engine.models.autoencoder import with_decoder_of
 from engine.models.stored import file_name
 from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, levels_of, load_config, store
 from games import GAMES
@@ -64,9 +64,7 @@ def packed_config(
     those of the target for what stays, and its facts where none are given."""
     fresh, renewed = game_config(game), set(parts)
     if "decoder" in parts:
-        widths, blocks = decoder_sizes(parts["decoder"])
-        own = replace(fresh.autoencoder, decoder_widths=widths, decoder_blocks=blocks)
-        fresh = replace(fresh, autoencoder=own)
+        fresh = replace(fresh, autoencoder=with_decoder_of(fresh.autoencoder, parts["decoder"]))
     wide = fresh.wide_decoder if WIDE in renewed else None
     if not (target / "config.json").exists():
         return replace(fresh, wide_decoder=wide, training=facts)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.config import AutoencoderConfig, WorldConfig
-from engine.models.autoencoder import decoder_sizes
+from engine.models.autoencoder import with_decoder_of
 from engine.models.world_model import WorldModel
 from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
@@ -210,10 +210,8 @@ def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, 
 def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
     """The frozen autoencoder of the stage before; later files override earlier ones."""
     state = {k: v.float() for path in paths for k, v in load_file(path).items()}
-    widths, blocks = decoder_sizes(
-        {k.partition(".")[2]: v for k, v in state.items() if k.startswith("decoder.")}
-    )
-    config = AutoencoderConfig(decoder_widths=widths, decoder_blocks=blocks)
+    decoder = {k.removeprefix("decoder."): v for k, v in state.items() if k.startswith("decoder.")}
+    config = with_decoder_of(AutoencoderConfig(), decoder)
     model = Autoencoder(config).to(device).eval().requires_grad_(False)
     model.load_state_dict(state)
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -16,6 +16,23 @@ LOOKS = ("alpine", "desert", "neon")
 PATTERNS_M = (24, 12)
 """Periods of what is painted on ground and road; kerbs have half the smaller."""
 
+
+def _rival_lateral(rival: str) -> TelemetryField:
+    meaning = "that rival's offset minus the car's; 0 when none"
+    return TelemetryField(f"{rival}_lateral", "half road widths", "value", -3.0, 3.0, meaning)
+
+
+def _rival_speed(rival: str, whose: str) -> TelemetryField:
+    return TelemetryField(
+        f"{rival}_speed", "m/s", "value", -60.0, 60.0, f"{whose} minus the car's; 0 when none"
+    )
+
+
+def _wave(metres: int, name: str) -> TelemetryField:
+    meaning = f"{name} of the car's place in the road's {metres} m pattern"
+    return TelemetryField(f"pattern_{metres}_{name}", "", "value", -1.0, 1.0, meaning)
+
+
 SPEC = GameSpec(
     name="racing",
     title="Racing",
@@ -42,14 +59,7 @@ SPEC = GameSpec(
         TelemetryField(
             "rival_gap", "m", "value", 0.0, 60.0, "to the nearest rival ahead; 60 when there is none nearer"
         ),
-        TelemetryField(
-            "rival_lateral",
-            "half road widths",
-            "value",
-            -3.0,
-            3.0,
-            "that rival's offset minus the car's; 0 when none",
-        ),
+        _rival_lateral("rival"),
         TelemetryField(
             "progress", "laps", "count", -0.001, 0.001, "distance along the track, in laps since the start"
         ),
@@ -63,45 +73,18 @@ SPEC = GameSpec(
         TelemetryField("view", "rad", "value", -0.2, 0.2, "the camera's heading minus the car's"),
         TelemetryField("roll", "rad", "value", -0.06, 0.06, "the camera's lean"),
         TelemetryField("pitch", "px", "value", -6.0, 6.0, "how far braking moves the horizon, down positive"),
-        *(
-            TelemetryField(
-                f"pattern_{turn}_{name}",
-                "",
-                "value",
-                -1.0,
-                1.0,
-                f"of the car's place in the road's {turn} m pattern",
-            )
-            for turn in PATTERNS_M
-            for name in ("sin", "cos")
-        ),
-        TelemetryField(
-            "rival_speed",
-            "m/s",
-            "value",
-            -60.0,
-            60.0,
-            "the nearest rival ahead's minus the car's; 0 when none",
-        ),
+        *(_wave(metres, name) for metres in PATTERNS_M for name in ("sin", "cos")),
+        _rival_speed("rival", "the nearest rival ahead's"),
         TelemetryField(
             "other_gap",
             "m",
             "value",
             -10.0,
             60.0,
-            "to the next rival beside the car or ahead that is not the nearest ahead; 60 when none",
+            "to the next other rival, beside the car or ahead; 60 when none",
         ),
-        TelemetryField(
-            "other_lateral",
-            "half road widths",
-            "value",
-            -3.0,
-            3.0,
-            "that rival's offset minus the car's; 0 when none",
-        ),
-        TelemetryField(
-            "other_speed", "m/s", "value", -60.0, 60.0, "that rival's minus the car's; 0 when none"
-        ),
+        _rival_lateral("other"),
+        _rival_speed("other", "that rival's"),
     ),
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),

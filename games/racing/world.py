@@ -84,30 +84,16 @@ class World:
         sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
         ahead = constants((15.0, 40.0, 80.0, 140.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
-        gaps = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
-        gap, nearest = either(gaps > 0.0, gaps, _NO_RIVAL_M).min(1)
-        told = (torch.arange(gaps.shape[1], device=gaps.device) == nearest[:, None]) & (gap < _NO_RIVAL_M)[
-            :, None
-        ]
-        other, second = either((gaps > -_BESIDE_M) & ~told, gaps, _NO_RIVAL_M).min(1)
         *near, horizon = bends.unbind(1)
+        (gap, lateral, faster), other = self._rivals(sense)
         _, stretch = pattern(track)
         turns = [c.s * stretch * (2 * math.pi / period) for period in PATTERNS_M]
-
-        def rival(which: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-            """Offset in half widths and speed, both minus the car's."""
-            aside = (c.rival_lateral.gather(1, which[:, None])[:, 0] - c.lateral) / half
-            faster = c.rival_speed.gather(1, which[:, None])[:, 0] * sense - c.speed
-            return either(there, aside, 0.0), either(there, faster, 0.0)
-
-        lateral, faster = rival(nearest, gap < _NO_RIVAL_M)
-        other_lateral, other_faster = rival(second, other < _NO_RIVAL_M)
         fields = [
             c.speed,
             c.lateral / half,
             error,
             *near,
-            gap.clamp(max=_NO_RIVAL_M),
+            gap,
             lateral,
             c.travelled / track.length,
             c.lap,
@@ -121,11 +107,24 @@ class World:
             c.pitch,
             *(wave for turn in turns for wave in (torch.sin(turn), torch.cos(turn))),
             faster,
-            other.clamp(max=_NO_RIVAL_M),
-            other_lateral,
-            other_faster,
+            *other,
         ]
         return torch.stack([f.to(torch.float32) for f in fields], 1)
+
+    def _rivals(self, sense: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of the nearest rival ahead, then of the nearest other one beside the car or ahead: gap in m, offset
+        in half widths and speed in m/s, both minus the car's, [B] each. sense [B]: -1 facing backwards."""
+        c, track = self.state, self.track
+        gaps = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
+        numbers, found = torch.arange(gaps.shape[1], device=gaps.device), []
+        for least in (0.0, -_BESIDE_M):
+            gap, which = either(gaps > least, gaps, _NO_RIVAL_M).min(1)
+            there, at = gap < _NO_RIVAL_M, which[:, None]
+            aside = (c.rival_lateral.gather(1, at)[:, 0] - c.lateral) / track.half_width
+            faster = c.rival_speed.gather(1, at)[:, 0] * sense - c.speed
+            found.append((gap.clamp(max=_NO_RIVAL_M), either(there, aside, 0.0), either(there, faster, 0.0)))
+            gaps = either((numbers == at) & there[:, None], _NO_RIVAL_M, gaps)
+        return found
 
 
 def _look(seeds: Tensor) -> Tensor:
