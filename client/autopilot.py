@@ -1,38 +1,21 @@
 """The scripted player of `--autopilot`: reads the telemetry a frame carries, answers with a button mask.
 
 It sees no more than a player could read off the picture, and a dreamed world's telemetry is a little off,
-so all rules are bands, none needs an exact value. Constants are in the telemetry's units.
+so all rules are bands, none needs an exact value.
 """
 
 import math
 
+from client.runner import Runner
+from client.senses import FPS, Senses
 from games.spec import GameSpec
-
-FPS = 60.0
-
-
-class _Senses:
-    """Telemetry by name."""
-
-    def __init__(self, spec: GameSpec) -> None:
-        self._at = {field.name: i for i, field in enumerate(spec.telemetry)}
-        self._values: list[float] = []
-
-    def look(self, telemetry: list[float]) -> None:
-        self._values = telemetry
-
-    def __getattr__(self, name: str) -> float:
-        try:
-            return self._values[self._at[name]]
-        except KeyError:
-            raise AttributeError(name) from None
 
 
 class Autopilot:
     """Plays one game. Call `decide` with every shown frame."""
 
     def __init__(self, spec: GameSpec) -> None:
-        players: dict[str, type[_Racer | _Runner]] = {"racing": _Racer, "platformer": _Runner}
+        players: dict[str, type[_Racer | Runner]] = {"racing": _Racer, "platformer": Runner}
         self._player = players[spec.name](spec)
         self._index: int | None = None
 
@@ -61,7 +44,7 @@ class _Racer:
 
     def __init__(self, spec: GameSpec) -> None:
         self.spec = spec
-        self._senses = _Senses(spec)
+        self._senses = Senses(spec)
         self._buttons = spec.buttons
         self._wheel = 0.0
         self._mask = 0
@@ -134,104 +117,3 @@ class _Racer:
         if s.speed < allowed:
             return int(self._buttons["THROTTLE"])
         return int(self._buttons["BRAKE"]) if s.speed > allowed + 2.5 else 0
-
-
-class _Runner:
-    """Runs right; jumps pits, steps and enemies, holding the key for as long as the way is wide or high."""
-
-    FULL_HOLD = 25  # frames for the highest jump
-    RISE, FALL = 48.6, 56.3  # tiles/s2, gravity on the way up and down
-    BRAKE_2A = 105.0  # tiles/s2, twice what turning round in the air takes off
-    STUCK_S, BACK_S = 2.0, 0.6
-    LEAST_TILES = 1.5  # in that time: a dream creeps on where the picture stands against a step
-
-    def __init__(self, spec: GameSpec) -> None:
-        self.spec = spec
-        self._senses = _Senses(spec)
-        self._left, self._right = int(spec.buttons["LEFT"]), int(spec.buttons["RIGHT"])
-        self._jump = int(spec.buttons["JUMP"])
-        self._hold = 0
-        self._pressed = self._braking = False
-        self._aimed_y, self._across_x = 0.0, -math.inf
-        self._turned_right = 99  # frames since the hero was last sent elsewhere
-        self._best_x = -math.inf
-        self._stuck_s = self._back_s = 0.0
-
-    def decide(self, telemetry: list[float], passed: int, latency_frames: float) -> int:
-        self._senses.look(telemetry)
-        self._notice_being_stuck(passed / FPS)
-        direction = self._direction()
-        self._turned_right = self._turned_right + passed if direction == self._right else 0
-        self._hold = 0 if self._braking else max(self._hold - passed, 0)
-        # What lies ahead is told for the way the hero faces, so wait until he faces right again.
-        ready = self._senses.grounded > 0.5 and self._turned_right > 1 + latency_frames
-        if self._hold == 0 and ready and not self._pressed:
-            self._hold = self._wanted_hold(latency_frames)
-        self._pressed = self._hold > 0
-        return direction | (self._jump if self._pressed else 0)
-
-    def _notice_being_stuck(self, seconds: float) -> None:
-        """Hardly any way gained for a while: back up a little, then take a running jump."""
-        if self._senses.x > self._best_x + self.LEAST_TILES or self._senses.alive < 0.5:
-            self._best_x, self._stuck_s = self._senses.x, 0.0
-        elif self._senses.x < self._best_x - 6:  # sent back to a checkpoint
-            self._best_x = self._senses.x
-        self._stuck_s += seconds
-        self._back_s -= seconds
-        if self._stuck_s > self.STUCK_S:
-            self._stuck_s, self._back_s = 0.0, self.BACK_S
-
-    def _direction(self) -> int:
-        """Right, but in the air brake for a small place to land rather than fly past it."""
-        s = self._senses
-        if self._back_s > 0:
-            return self._left
-        if s.grounded > 0.5:
-            self._braking, self._aimed_y = False, s.y
-        elif not self._braking and self._is_across() and s.gap_width > 0.2 and s.vx > 1.25:
-            stop = s.vx**2 / self.BRAKE_2A
-            flight = s.vx * self._seconds_to_land()
-            self._braking = 0.05 < s.gap_ahead < stop + 0.2 + s.vx * 2 / FPS and flight > s.gap_ahead + 0.3
-        if not self._braking:
-            return self._right
-        return self._left if s.vx > 0.8 else 0
-
-    def _is_across(self) -> bool:
-        """What was jumped lies behind, so the next pit is another one."""
-        s = self._senses
-        return s.vy < 2.5 or (s.x > self._across_x and s.y > self._aimed_y - 0.1)
-
-    def _seconds_to_land(self) -> float:
-        """From here down to the height the jump was aimed at; a long second once that is missed."""
-        s = self._senses
-        if s.y < self._aimed_y - 0.1:
-            return 1.0
-        up_s = max(s.vy, 0.0) / self.RISE
-        top = s.y + max(s.vy, 0.0) ** 2 / (2 * self.RISE)
-        down_s = math.sqrt(2 * max(top - self._aimed_y, 0.0) / self.FALL)
-        return up_s + down_s + min(s.vy, 0.0) / self.FALL
-
-    def _wanted_hold(self, latency_frames: float) -> int:
-        """Frames to hold the jump from now; 0: no reason to jump."""
-        s = self._senses
-        speed, early = max(s.vx, 0.0), max(s.vx, 0.0) * latency_frames / FPS
-        gap = s.gap_width > 0.2 and s.gap_ahead <= 0.22 + early
-        wall = s.wall_height > 0.2 and s.wall_ahead <= 0.3 + speed / 7 + early
-        wall = wall and (s.wall_ahead < s.gap_ahead or gap)
-        near = s.enemy_ahead < 0.55 + speed * 3 / 16 + early
-        enemy = near and -2.3 < s.enemy_height < 1.0
-        hold = 0.0
-        if gap:
-            hold = 5 + 5 * s.gap_width
-            if s.wall_height > 0.2 and s.wall_ahead <= s.gap_ahead + s.gap_width + 1:
-                hold = max(hold, 7 + 6 * s.wall_height)
-        if wall:
-            hold = max(hold, 7 + 6 * s.wall_height)
-        if enemy:
-            hold = max(hold, 18 if s.enemy_spiked > 0.5 else 4)
-        if hold <= 0:
-            return 0
-        up = s.wall_height if wall or (gap and s.wall_ahead <= s.gap_ahead + s.gap_width + 1) else 0.0
-        self._aimed_y = s.y + up
-        self._across_x = s.x + (s.gap_ahead + s.gap_width - 0.3 if gap else 0.0)
-        return min(max(round(hold), 2), self.FULL_HOLD)

@@ -6,11 +6,19 @@ from collections.abc import Iterator
 import pytest
 
 from client.autopilot import Autopilot
+from client.foresight import Hero
+from client.senses import Senses
+from client.way import Track, Way
 from games import GAMES, simulator
 
 torch = pytest.importorskip("torch")
 
 FIRST_SEED = 1_000_000
+STRIDE = 4  # frames from one telemetry to the next
+NOTHING_NEAR = {
+    "x": 20.0, "y": 3.0, "vx": 7.5, "grounded": 1.0, "alive": 1.0,
+    "gap_ahead": 10.0, "wall_ahead": 10.0, "enemy_ahead": 10.0,
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +46,113 @@ def finished(game: str, field: str, goal: float, seconds: int, count: int, delay
             break
         world.step(torch.tensor([queue.popleft() for queue in keys]))
     return len(done)
+
+
+def told(**things: float) -> list[float]:
+    """Platformer telemetry of a hero at full speed on flat ground, but for `things`."""
+    assert set(things) <= {f.name for f in GAMES["platformer"].telemetry}
+    return [(NOTHING_NEAR | things).get(f.name, 0.0) for f in GAMES["platformer"].telemetry]
+
+
+def plan(latency_frames: float = 0.0, **things: float) -> list[str]:
+    """Names of the buttons that a new pilot presses in the frames after he was `told` these things."""
+    spec = GAMES["platformer"]
+    pilot, telemetry = Autopilot(spec), told(**things)
+    masks = [pilot.decide(telemetry, frame, latency_frames + frame) for frame in range(30)]
+    return ["+".join(b.name or "" for b in spec.buttons if mask & b) for mask in masks]
+
+
+def deaths(seconds: int, count: int, error: float) -> int:
+    """Of `count` held-out platformer worlds in so many seconds, with telemetry every STRIDE frames that is
+    off by `error` tiles."""
+    spec = GAMES["platformer"]
+    world = simulator("platformer").World(torch.arange(FIRST_SEED, FIRST_SEED + count))
+    pilots, lives = [Autopilot(spec) for _ in range(count)], spec.field_index("lives")
+    dice, off = (
+        torch.Generator().manual_seed(1),
+        torch.tensor([error * (f.unit == "tiles") for f in spec.telemetry]),
+    )
+    died = 0
+    for frame in range(seconds * 60):
+        if frame % STRIDE == 0:
+            true = world.telemetry()
+            seen = true + torch.randn(true.shape, generator=dice) * off * (true != 10)
+        masks = [p.decide(t, frame, frame % STRIDE) for p, t in zip(pilots, seen.tolist(), strict=True)]
+        before = world.telemetry()[:, lives]
+        world.step(torch.tensor(masks))
+        died += int((world.telemetry()[:, lives] < before).sum())
+    return died
+
+
+@pytest.mark.parametrize(("error", "most"), [(0.0, 2), (0.1, 5)])
+def test_platformer_autopilot_seldom_dies(error: float, most: int) -> None:
+    assert deaths(seconds=40, count=8, error=error) <= most
+
+
+def test_runner_only_runs_where_nothing_is_near() -> None:
+    assert plan()[:STRIDE] == ["RIGHT"] * STRIDE
+
+
+def test_runner_holds_the_jump_longer_over_a_wider_pit() -> None:
+    held = [sum("JUMP" in keys for keys in plan(gap_ahead=0.1, gap_width=width)) for width in (1.0, 3.0, 4.0)]
+    assert 0 < held[0] < held[1] < held[2]
+
+
+def test_runner_jumps_earlier_when_its_keys_act_late() -> None:
+    pit = {"gap_ahead": 0.8, "gap_width": 3.0}
+    assert "RIGHT+JUMP" in plan(8, **pit)
+    assert "RIGHT+JUMP" not in plan(0, **pit)
+
+
+def test_runner_brakes_in_the_air_before_a_pit_that_it_would_fall_into() -> None:
+    falling = {"y": 6.0, "vy": -8.0, "grounded": 0.0, "gap_width": 4.0}
+    assert plan(**falling, gap_ahead=0.5)[:STRIDE] == ["LEFT"] * STRIDE
+    assert plan(**falling, gap_ahead=6.0)[:STRIDE] == ["RIGHT"] * STRIDE
+
+
+def test_runner_remembers_the_pit_while_it_faces_left() -> None:
+    spec = GAMES["platformer"]
+    pilot = Autopilot(spec)
+    falling = told(y=6.0, vy=-8.0, grounded=0.0, gap_ahead=0.5, gap_width=4.0)
+    assert [pilot.decide(falling, frame, frame) for frame in range(STRIDE)] == [spec.buttons["LEFT"]] * STRIDE
+    nothing_left = told(x=20.4, y=5.3, vx=4.0, vy=-11.5, grounded=0.0)
+    assert pilot.decide(nothing_left, STRIDE) == spec.buttons["LEFT"]
+
+
+def test_speed_is_told_from_places_and_forgotten_for_another_thing() -> None:
+    track = Track()
+    for look in range(12):
+        track = track.after(STRIDE).seen(
+            5.0 - 0.02 * STRIDE * look + 0.02 * (-1) ** look, 3.0, STRIDE, memory=8
+        )
+    assert track.vx == pytest.approx(-0.02, abs=0.004)
+    assert track.seen(9.0, 3.0, STRIDE, memory=8).vx == 0
+
+
+@pytest.mark.parametrize(("running", "rides"), [(0.0, True), (7.5, False)])
+def test_who_is_moved_without_running_rides(running: float, rides: bool) -> None:
+    way, senses = Way(), Senses(GAMES["platformer"])
+    for look in range(8):
+        senses.look(told(x=20.0 + (0.02 + running / 60) * STRIDE * look, vx=running))
+        way.look(senses, Hero(x=senses.x, y=senses.y, stands=True), STRIDE)
+    assert way.ride() == pytest.approx((0.02 if rides else 0.0, 0.0), abs=0.002)
+
+
+def test_runner_falls_onto_a_walker_but_not_onto_spikes() -> None:
+    above = {"y": 6.0, "vy": -10.0, "vx": 4.0, "grounded": 0.0}
+    enemy = {"enemy_ahead": 0.3, "enemy_height": -3.0}
+    assert plan(**above, **enemy)[:STRIDE] == ["RIGHT"] * STRIDE
+    assert plan(**above, **enemy, enemy_spiked=1.0)[0] == "LEFT"
+
+
+def test_runner_jumps_over_spikes_that_come_near() -> None:
+    assert any("JUMP" in keys for keys in plan(enemy_ahead=1.0, enemy_spiked=1.0)[:STRIDE])
+
+
+def test_runner_stops_before_a_pit_that_is_too_wide() -> None:
+    keys = plan(vx=2.0, gap_ahead=0.6, gap_width=6.5)
+    assert not any("JUMP" in key for key in keys)
+    assert keys[-1] == ""
 
 
 @pytest.mark.parametrize("delay", [0, 3])
@@ -73,9 +188,8 @@ def test_autopilot_starts_afresh_when_the_index_goes_back() -> None:
 
 def test_a_hero_that_creeps_on_against_a_step_backs_up_and_jumps() -> None:
     spec = GAMES["platformer"]
-    ahead = {"x": 20.0, "y": 3.0, "vx": 0.7, "grounded": 1.0, "alive": 1.0, "wall_ahead": 1.5}
     pilot, pressed = Autopilot(spec), set()
     for frame in range(240):
-        told = [ahead.get(f.name, 0.0) + (frame / 120 if f.name == "x" else 0.0) for f in spec.telemetry]
-        pressed.add(pilot.decide(told, frame))
+        creeping = told(x=20.0 + frame / 120, vx=0.7, wall_ahead=1.5)
+        pressed.add(pilot.decide(creeping, frame))
     assert int(spec.buttons["LEFT"]) in pressed
