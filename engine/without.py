@@ -1,10 +1,11 @@
-"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation,fused,wide in the
-environment. wide: a GPU paints with the CPU's decoder."""
+"""What is switched off, for ablations: DREAMCADE_WITHOUT=int8,openvino,drafts,extrapolation,fused,wide or
+checkpoints in the environment. wide: a GPU paints with the CPU's decoder. checkpoints: a death leads wherever
+the model dreams."""
 
 import os
 
 VARIABLE = "DREAMCADE_WITHOUT"
-PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused", "wide")
+PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused", "wide", "checkpoints")
 
 
 def without() -> frozenset[str]:

@@ -32,10 +32,30 @@ class TelemetryField:
 
 
 @dataclass(frozen=True)
+class Respawn:
+    """In which fields of its telemetry a game tells of checkpoints, and of deaths that cost a life and lead
+    back to the last one.
+
+    alive, stands  flags: the hero lives; stands where one can begin again.
+    lives, level   events: lives left, which grow only after a game over; levels finished. Where one of them
+                   grows, another place begins.
+    place  a count of the way gone: a checkpoint lies at each `every` of it, in its unit, from the level's
+           beginning on."""
+
+    alive: str
+    stands: str
+    lives: str
+    level: str
+    place: str
+    every: float
+
+
+@dataclass(frozen=True)
 class GameSpec:
     """A game's constants. `masks` names the important small things; class id k in a rendered class
     map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
-    (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes."""
+    (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes.
+    `respawn` None: nothing leads back to a checkpoint."""
 
     name: str
     title: str
@@ -45,6 +65,7 @@ class GameSpec:
     looks: tuple[str, ...]
     masks: tuple[str, ...]
     lasting: tuple[str, ...] = ()
+    respawn: Respawn | None = None
     width: int = 720
     height: int = 480
     fps: int = 60

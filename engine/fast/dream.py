@@ -11,6 +11,7 @@ import torch
 
 from engine.backend import Opening, Step
 from engine.config import WorldConfig
+from engine.fast.checkpoint import Checkpoints, Snapshot
 from engine.models.layers import rotary
 from engine.models.telemetry import TelemetryScale
 from games import GAMES
@@ -49,7 +50,7 @@ class Dream:
         self, game: str, config: WorldConfig, run: StepFunction, ring_type: type = np.float32
     ) -> None:
         self.config, self.run = config, run
-        self.scale = TelemetryScale(GAMES[game].telemetry)
+        self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
         slots = config.context - 1
         self.ring: np.ndarray = np.zeros(
             (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), ring_type
@@ -77,6 +78,7 @@ class Dream:
             expected.append(self._advance(opening.buttons[t], int(opening.strides[t]))[0])
             self.previous, self.latent = opening.latents[t - 1], opening.latents[t]
         self.told = told[-1].numpy()
+        self.checkpoints.open(Snapshot(self.latent, self.told, self.totals.numpy()))
         return np.stack(expected)
 
     def step(self, buttons: np.ndarray, stride: int) -> Step:
@@ -90,14 +92,16 @@ class Dream:
             self._keep()
             self._drafted = _Drafted(np.array(buttons, np.float32), stride, self._computed(buttons, stride))
         made = self._drafted.made
-        totals = self.scale.in_units(torch.from_numpy(made.told), self.totals, stride)
-        return Step(made.latent, totals.numpy())
+        filed = self.checkpoints.draft(self._snapshot(made.latent, made.told, stride))
+        return Step(filed.latent, filed.totals)
 
     def file(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
-        """What a step made is what the next one begins from."""
-        self.previous, self.latent, self.told = self.latent, latent, told
-        self.totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
-        return Step(latent, self.totals.numpy())
+        """What a step made is what the next one begins from; if it led back to a checkpoint, the next one
+        begins there, as behind a cut: `previous` stays the picture before."""
+        filed = self.checkpoints.file(self._snapshot(latent, told, stride))
+        self.previous, self.latent, self.told = self.latent, filed.latent, filed.told
+        self.totals = torch.from_numpy(filed.totals)
+        return Step(filed.latent, filed.totals)
 
     def drawn(self) -> np.ndarray:
         """The next step's random vector, [D] float32, the same until that is filed."""
@@ -105,6 +109,10 @@ class Dream:
             noise = self.random.standard_normal(self.config.noise, np.float32)
             self._noise = noise * np.float32(self.config.temperature)
         return self._noise
+
+    def _snapshot(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Snapshot:
+        totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
+        return Snapshot(latent, told, totals.numpy())
 
     def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Take what was drafted, if it is of the same, else run the model; file its keys and values; returns

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine.backend import Step
+from engine.fast.checkpoint import Checkpoints
 from engine.fast.dream import Dream, Made
 from engine.fast.static_world import Controls, World
 from engine.models.telemetry import TelemetryScale
@@ -16,7 +17,7 @@ class StaticDream(Dream):
 
     def __init__(self, game: str, world: World, slot: int = 0) -> None:
         self.config, self.world, self.slot = world.config, world, slot
-        self.scale = TelemetryScale(GAMES[game].telemetry)
+        self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
         self.bias = np.zeros(0, np.float32)  # the ring is not here
         self.number = 0
         self._made: np.ndarray | None = None
@@ -37,7 +38,7 @@ class StaticDream(Dream):
     def _place(self) -> None:
         if self.number == 0:
             self.world.forget(self.slot)
-        if self.latent is not self._made:  # an opening's true latent
+        if self.latent is not self._made:  # an opening's true latent, or a checkpoint's
             self.world.place(self.slot, self.latent, self.previous, self.told)
 
     def stepped(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:

@@ -2,7 +2,8 @@
 
 from enum import IntFlag
 
-from games.spec import GameSpec, TelemetryField, look_fields
+from games.platformer.units import CHECKPOINT_SLOTS, SLOT
+from games.spec import GameSpec, Respawn, TelemetryField, look_fields
 
 
 class Buttons(IntFlag):
@@ -79,5 +80,13 @@ SPEC = GameSpec(
         *look_fields(LOOKS),
     ),
     looks=LOOKS,
+    respawn=Respawn(
+        alive="alive",
+        stands="grounded",
+        lives="lives",
+        level="level",
+        place="x",
+        every=CHECKPOINT_SLOTS * SLOT,
+    ),
     masks=("player", "enemy", "coin", "platform"),
 )

@@ -1,0 +1,130 @@
+"""The place that a death leads back to, remembered for as long as it takes.
+
+The ring of keys and values holds about a second: of a checkpoint passed ten seconds ago nothing is left in
+it, and the model would invent a place to come back to. In a game with a respawn (games.spec.Respawn) the
+dream's own telemetry says when a checkpoint is reached and when a lost life leads back there. The step of the
+first is kept, and filed in place of the step of the second. The opening's last step is kept for good: who has
+lost all lives begins there again, with as many as then.
+
+In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.without import without
+from games.spec import GameSpec
+
+_RENEWALS = 8
+"""Steps at which the hero stands, after a cut to a new place, each kept in place of the one before: the first
+pictures there are the poorest."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A dream at one step, but for its ring: latent [C, H, W]; told [F], its telemetry in model's terms;
+    totals [F], the same in units, counts and events as running totals. float32."""
+
+    latent: np.ndarray
+    told: np.ndarray
+    totals: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Memory:
+    home: Snapshot
+    """The opening's last step."""
+    filed: Snapshot
+    """The newest step."""
+    kept: Snapshot | None
+    """Where a death leads back to; None: not known."""
+    renewals: int
+    """So many more steps at which the hero stands will be kept."""
+    begin: float | None
+    """The count at the level's beginning; None: the hero did not stand there yet."""
+    reached: int
+    """Checkpoints since then."""
+    lives: float
+    """When the hero was last alive."""
+
+
+class Checkpoints:
+    """One dream's. Where the game has no respawn, or with DREAMCADE_WITHOUT=checkpoints, every step is filed
+    as it was made."""
+
+    def __init__(self, spec: GameSpec) -> None:
+        respawn = self._respawn = None if "checkpoints" in without() else spec.respawn
+        if respawn is None:
+            return
+        names = (respawn.alive, respawn.stands, respawn.lives, respawn.level, respawn.place)
+        self._alive, self._stands, self._lives, self._level, self._place = map(spec.field_index, names)
+        self._event = np.array([field.kind == "event" for field in spec.telemetry])
+        self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
+        self._every = respawn.every
+
+    def open(self, last: Snapshot) -> None:
+        """Forget everything. last: the opening's last step, a checkpoint if the hero stands there; if not,
+        the first step at which he does is one."""
+        if self._respawn is not None:
+            lives = float(last.totals[self._lives])
+            self._memory = self._kept(_Memory(last, last, None, 1, None, 0, lives))
+
+    def file(self, made: Snapshot) -> Snapshot:
+        """What is filed of the step that was made: itself, or the place that it leads back to."""
+        if self._respawn is None:
+            return made
+        self._memory = self._after(made)
+        return self._memory.filed
+
+    def draft(self, made: Snapshot) -> Snapshot:
+        """What `file` would give; remembers nothing."""
+        return made if self._respawn is None else self._after(made).filed
+
+    def _after(self, made: Snapshot) -> _Memory:
+        memory, now = self._memory, made.totals
+        if self._cut_to_a_new_place(now):
+            memory = replace(memory, kept=None, renewals=_RENEWALS, begin=None, reached=0)
+        elif self._comes_back(now) and now[self._lives] < 0.5:
+            made = self._there(memory.home, now, memory.home.totals[self._lives])
+            memory = replace(memory, kept=None, renewals=1, begin=None, reached=0)
+        elif self._comes_back(now) and memory.kept is not None:
+            made = self._there(memory.kept, now, now[self._lives])
+            memory = replace(memory, renewals=0)  # what was to be kept was where the hero died
+        elif (reached := self._checkpoints_until(now)) > memory.reached:
+            memory = replace(memory, renewals=max(memory.renewals, 1), reached=reached)
+        alive = made.totals[self._alive] > 0.5
+        lives = float(made.totals[self._lives]) if alive else memory.lives
+        return self._kept(replace(memory, filed=made, lives=lives))
+
+    def _cut_to_a_new_place(self, now: np.ndarray) -> bool:
+        """A level was finished, or new lives after a game over were given."""
+        before = self._memory.filed.totals
+        return any(now[i] > before[i] + 0.5 for i in (self._level, self._lives))
+
+    def _comes_back(self, now: np.ndarray) -> bool:
+        """From a death that cost a life. A flag that flickers costs none."""
+        dead = self._memory.filed.totals[self._alive] < 0.5
+        return bool(dead and now[self._alive] > 0.5 and now[self._lives] < self._memory.lives - 0.5)
+
+    def _checkpoints_until(self, now: np.ndarray) -> int:
+        """Passed since the level's beginning. In the air too: the next step on the ground is kept then."""
+        begin = self._memory.begin
+        lived = min(self._memory.filed.totals[self._alive], now[self._alive]) > 0.5
+        return int((now[self._place] - begin) // self._every) if lived and begin is not None else 0
+
+    def _kept(self, memory: _Memory) -> _Memory:
+        """Its newest step is kept if one is wanted and the hero stands there: who came back in the air, over
+        a pit maybe, would fall again and again."""
+        filed = memory.filed
+        if memory.renewals == 0 or min(filed.totals[self._alive], filed.totals[self._stands]) < 0.5:
+            return memory
+        own = Snapshot(filed.latent.copy(), filed.told.copy(), filed.totals)  # no view of all worlds' latents
+        begin = float(filed.totals[self._place]) if memory.begin is None else memory.begin
+        return replace(memory, kept=own, renewals=memory.renewals - 1, begin=begin)
+
+    def _there(self, kept: Snapshot, now: np.ndarray, lives: float) -> Snapshot:
+        """`kept` as a step that stands still, with the coins and levels of now and so many lives."""
+        told = np.where(self._change, np.float32(0), kept.told)
+        totals = np.where(self._event, now, kept.totals)
+        totals[self._lives] = lives
+        return Snapshot(kept.latent, told, totals)
