@@ -10,8 +10,8 @@ from games import GAMES
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _STAGES = (
-    "whole", "autoencoder", "world", "average", "decoder", "extrapolator", "probes", "wide_decoder", "steady",
-    "pack", "quantise",
+    "whole", "autoencoder", "world", "average", "decoder", "sharpen", "extrapolator", "probes",
+    "wide_decoder", "steady", "pack", "quantise",
 )  # fmt: skip
 
 

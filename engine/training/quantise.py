@@ -132,8 +132,8 @@ class Verdict:
     int8_ms: float
 
     @property
-    def good(self) -> bool:
-        return self.float_db - self.int8_db < MOST_LOSS_DB
+    def loss_db(self) -> float:
+        return self.float_db - self.int8_db
 
 
 def work(decoder: Decoder, rows: int, columns: int) -> dict[str, float]:
@@ -186,7 +186,11 @@ def judge(trial: DecoderTrial, ranges: Ranges, pairs: list[Pair]) -> Verdict:
 
 
 def quantise_decoder(
-    game: str, directory: Path, backend: OpenVinoBackend, overflowing: bool = False
+    game: str,
+    directory: Path,
+    backend: OpenVinoBackend,
+    most_loss_db: float = MOST_LOSS_DB,
+    overflowing: bool = False,
 ) -> dict[str, Any]:
     """Measure, search, judge; write int8.json if it is good. overflowing: as this CPU, which has no VNNI,
     computes it."""
@@ -201,7 +205,7 @@ def quantise_decoder(
     pairs = true_pairs(backend, game, range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 8))
     verdict, whole = judge(trial, ranges, pairs), set(ranges)
     shares = work(decoder, trial.rows, trial.columns)
-    while not verdict.good and sum(shares[name] for name in whole - set(ranges)) < MOST_SPARED:
+    while verdict.loss_db >= most_loss_db and sum(shares[name] for name in whole - set(ranges)) < MOST_SPARED:
         ranges = spared(trial, ranges)
         verdict, error = judge(trial, ranges, pairs), trial.error(ranges)
         print(f"without {', '.join(sorted(whole - set(ranges)))}: {verdict}", file=sys.stderr, flush=True)
@@ -214,7 +218,7 @@ def quantise_decoder(
         took = {backend.name: round(verdict.float_ms, 2), "int8": round(verdict.int8_ms, 2)}
         facts["decode_ms"] = took
     name = "decoder" + OVERFLOWING * overflowing
-    return settled(directory, name, ranges, facts, verdict.good)
+    return settled(directory, name, ranges, facts, verdict.loss_db < most_loss_db)
 
 
 def quantise_world(game: str, directory: Path, backend: OpenVinoBackend, long_steps: int) -> dict[str, Any]:
@@ -252,6 +256,13 @@ def main() -> None:
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
     parser.add_argument("--parts", nargs="+", choices=INT8_PARTS, default=INT8_PARTS)
+    parser.add_argument(
+        "--most-loss",
+        type=float,
+        default=MOST_LOSS_DB,
+        metavar="DB",
+        help="that the decoder may lose by int8: convolutions stay in floating point until it does not",
+    )
     parser.add_argument("--long-steps", type=int, default=LONG_STEPS, help="of the world's long dream")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
@@ -261,6 +272,8 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     args = parser.parse_args()
+    if args.most_loss <= 0:
+        parser.error("--most-loss is more than 0")
     if args.overflowing and not exact():
         parser.error("--overflowing: this CPU has VNNI, where nothing overflows; run it on one without")
     torch.set_num_threads(args.threads)
@@ -271,7 +284,9 @@ def main() -> None:
         backend = OpenVinoBackend(args.game, directory, args.threads)
         for part in ("decoder",) if args.overflowing else args.parts:
             if part == "decoder":
-                result[part] = quantise_decoder(args.game, directory, backend, args.overflowing)
+                result[part] = quantise_decoder(
+                    args.game, directory, backend, args.most_loss, args.overflowing
+                )
             else:
                 result[part] = quantise_world(args.game, directory, backend, args.long_steps)
             said = "accepted" if result[part]["accepted"] else "refused, it stays in floating point"

@@ -1,13 +1,15 @@
-"""Stage `steady`: the wide decoder learns to paint latents of no picture as calmly as the CPU's does.
+"""Stage `steady`: a decoder learns to paint latents of no picture calmly.
 
-    python -m engine.training.steady platformer --minutes 5 --out OUT [--wide FILE]
+    python -m engine.training.steady platformer --minutes 5 --out OUT [--wide FILE | --decoder FILE]
 
 A decoder that learned on pictures' latents alone may blow up where a dream goes astray for a moment (a death,
 a finish): in the platformer the wide one made noise of full contrast there. So it is held to two teachers, on
-windows of 5x5 tokens: itself as it was, wherever both decoders see about the same; else the CPU's. The
-latents are pictures', dreams' (a driver's buttons), and these with some tokens swapped or much noise. Needs
-no GPU: two cores give some five updates a second. Writes OUT/<game>-decoder-wide.safetensors (bf16),
-which `pack` takes."""
+windows of 5x5 tokens: itself as it was, wherever it sees about the same as the packed CPU decoder, or is the
+calmer of the two; else that one. The latents are pictures', dreams' (a driver's buttons), and these with some
+tokens swapped or much noise. Needs no GPU: two cores give some five updates a second. The decoder is the
+packed wide one, that of --wide, or with --decoder a new one for the CPU (stage `decoder`), which an earlier
+packed one calms. Writes OUT/<game>-decoder-wide.safetensors or OUT/<game>-decoder.safetensors (bf16), which
+`pack` takes."""
 
 import argparse
 import time
@@ -18,11 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from engine.backend import load_backend
-from engine.models.autoencoder import Decoder
+from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.layers import perturb_on_sphere
-from engine.models.weights import SHIPPED, WIDE, WeightsError, load_part
+from engine.models.weights import SHIPPED, WIDE, WeightsError, load_config, load_part
+from engine.training.measures import gradient_energy
 from engine.training.quantise import dreamed_latents
-from engine.training.wide_decoder import parser_for, read_wide, write_wide
+from engine.training.wide_decoder import parser_for, read_decoder, write_decoder
 
 FIRST_SEED = 260_000
 SEEDS = 16
@@ -58,17 +61,18 @@ def windows(latents: Tensor, count: int) -> Tensor:
 
 @torch.no_grad()
 def wanted(latents: Tensor, before: nn.Module, calm: nn.Module) -> tuple[Tensor, Tensor]:
-    """The pictures to make of them, and which [B] are the calm one's. before: the wide decoder as it was."""
-    own, other = before(latents), calm(latents)
-    apart = (own.clamp(-1, 1) - other.clamp(-1, 1)).square().mean((1, 2, 3)) > APART
+    """The pictures to make of them, and which [B] are the other one's. before: the decoder as it was."""
+    own, other = before(latents).clamp(-1, 1), calm(latents).clamp(-1, 1)
+    apart = (own - other).square().mean((1, 2, 3)) > APART
+    apart &= gradient_energy(other) < gradient_energy(own)
     return torch.where(apart.view(-1, 1, 1, 1), other, own), apart
 
 
-def train(wide: Decoder, calm: Decoder, latents: Tensor, minutes: float, dtype: torch.dtype) -> int:
-    """`wide` learns in place; the number of updates."""
-    before = deepcopy(wide).eval().requires_grad_(False)
-    wide.train().requires_grad_(True)
-    optimizer = torch.optim.Adam(wide.parameters(), _LR, betas=(0.9, 0.98))
+def train(learner: Decoder, calm: Decoder, latents: Tensor, minutes: float, dtype: torch.dtype) -> int:
+    """`learner` learns in place; the number of updates."""
+    before = deepcopy(learner).eval().requires_grad_(False)
+    learner.train().requires_grad_(True)
+    optimizer = torch.optim.Adam(learner.parameters(), _LR, betas=(0.9, 0.98))
     begun_s = said_s = time.monotonic()
     updates, progress = 0, 0.0
     while progress < 1:
@@ -77,13 +81,13 @@ def train(wide: Decoder, calm: Decoder, latents: Tensor, minutes: float, dtype: 
         batch = disturbed(windows(latents, _BATCH))
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
             target, apart = wanted(batch, before, calm)
-            made = wide(batch)
+            made = learner(batch)
         # A picture that blows up says more than one step may change.
         errors = nn.functional.smooth_l1_loss(made.float(), target.float(), reduction="none", beta=0.1)
         by_window = errors.mean((1, 2, 3))
         optimizer.zero_grad()
         by_window.mean().backward()
-        nn.utils.clip_grad_norm_(wide.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
         optimizer.step()
         updates += 1
         if time.monotonic() - said_s > _SAYS_S or progress == 1:
@@ -94,15 +98,29 @@ def train(wide: Decoder, calm: Decoder, latents: Tensor, minutes: float, dtype: 
 
 
 @torch.no_grad()
-def off_calm(wide: nn.Module, calm: nn.Module, latents: Tensor) -> Tensor:
+def off_calm(decoder: nn.Module, calm: nn.Module, latents: Tensor) -> Tensor:
     """Of each latent: how far the two decoders' pictures are apart, mean squared, in 0..1."""
-    pictures = ((decoder(z[None]).clamp(-1, 1) for decoder in (wide, calm)) for z in latents)
+    pictures = ((each(z[None]).clamp(-1, 1) for each in (decoder, calm)) for z in latents)
     return torch.stack([(a - b).square().mean() / 4 for a, b in pictures])
+
+
+def learner_of(directory: Path, part: str, path: Path | None) -> Decoder:
+    """The decoder to begin with: the packed one, or that of a file, of the sizes that it has."""
+    if path is None:
+        packed = load_part(directory, part)
+        assert isinstance(packed, Decoder)
+        return packed
+    state = read_decoder(path, part)
+    decoder = Decoder(with_decoder_of(load_config(directory)[0].autoencoder, state))
+    decoder.load_state_dict(state)
+    return decoder
 
 
 def parser() -> argparse.ArgumentParser:
     made = parser_for(__doc__, 5.0)
-    made.add_argument("--wide", type=Path, help="begin with this file instead of the packed wide decoder")
+    begin = made.add_mutually_exclusive_group()
+    begin.add_argument("--wide", type=Path, help="begin with this file instead of the packed wide decoder")
+    begin.add_argument("--decoder", type=Path, help="begin with this file of a decoder for the CPU")
     made.add_argument("--seeds", type=int, default=SEEDS)
     made.add_argument("--f32", action="store_true", help="not in bfloat16: for CPUs that lack it")
     return made
@@ -111,23 +129,23 @@ def parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> Path:
     """The file that was written. Raises WeightsError."""
     directory = args.weights or SHIPPED / args.game
-    wide, calm = load_part(directory, WIDE), load_part(directory, "decoder")
-    assert isinstance(wide, Decoder) and isinstance(calm, Decoder)
-    if args.wide:
-        read_wide(wide, args.wide)
+    part = "decoder" if args.decoder else WIDE
+    learner, calm = learner_of(directory, part, args.decoder or args.wide), load_part(directory, "decoder")
+    assert isinstance(calm, Decoder)
     backend = load_backend(args.game, weights=str(directory), roles=("world", "encoder"))
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     latents = torch.from_numpy(dreamed_latents(args.game, backend, seeds))
     held_out = torch.from_numpy(dreamed_latents(args.game, backend, range(seeds.stop, seeds.stop + 2)))
     print(f"{args.game}: {len(latents)} latents", flush=True)
     calm.eval().requires_grad_(False)
-    first = off_calm(wide, calm, held_out)
+    first = off_calm(learner, calm, held_out)
     dtype = torch.float32 if args.f32 else torch.bfloat16
-    updates = train(wide, calm, latents, args.minutes, dtype)
-    last = off_calm(wide, calm, held_out)
+    updates = train(learner, calm, latents, args.minutes, dtype)
+    last = off_calm(learner, calm, held_out)
     for name, off in (("before", first), ("after", last)):
-        print(f"{name}: apart from the CPU's by {off.median():.5f} (median), {off.max():.5f} (most)")
-    path = write_wide(wide.state_dict(), args.out, args.game)
+        half, most = off.median(), off.max()
+        print(f"{name}: apart from the packed CPU decoder by {half:.5f} (median), {most:.5f} (most)")
+    path = write_decoder(learner.state_dict(), args.out, args.game, part)
     print(f"{args.game}: {updates} updates, {path}")
     return path
 

@@ -3,7 +3,7 @@
     CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
 
     autoencoder -> world -> decayed-a, decayed-b (its last part, twice) -> their mean
-      -> decoder, extrapolator -> wide_decoder, probes -> steady -> OUT/packed
+      -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes -> steady -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
 all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
@@ -50,8 +50,13 @@ OPTIONS = {
     "world": f"{WORLD} --two-from 0.4 --own-from 0.5 --cooldown 0.15",
     "decayed-a": DECAYED,
     "decayed-b": f"{DECAYED} --seed 2",
-    "decoder": "--widths 224 160 96 32 --muon-lr 1e-3 --edge 2",
+    "decoder": "--widths 224 160 64 48 --muon-lr 1e-3",
 }
+DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5 --mask 30"}
+"""Stage `decoder` weighs edges and small things as each game wants it: the platformer's are smaller."""
+SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
+"""Of one CPU core."""
+assert set(DECODER) == set(GAMES) and set(SHARPEN) <= set(GAMES)
 
 
 class Stages:
@@ -80,6 +85,7 @@ class Stages:
         elif stage not in ("autoencoder", "probes"):
             command += ["--autoencoder", str(self.out / f"{self.game}-autoencoder.safetensors")]
         command += OPTIONS.get(stage, "").split()
+        command += DECODER[self.game].split() if stage == "decoder" else []
         found = self.worlds(self.out / "world") if decayed else self.earlier(stage)
         return command + (["--resume", *map(str, found)] if found else [])
 
@@ -103,7 +109,9 @@ class Stages:
             runs = [f"{self.out / stage}=1" for stage in group]
             return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
-            return {"pack": pack}
+            how = SHARPEN.get(self.game, "").split()
+            sharpen = self._plain("sharpen", "--weights", str(self.packed), *how, "--out", out)
+            return {"pack": pack} | ({"sharpen": sharpen} if how else {})
         if "wide_decoder" in group:
             wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
             steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)

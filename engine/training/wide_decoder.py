@@ -66,7 +66,7 @@ class WideDecoderTraining(AutoencoderTraining):
         decoder = self._cpu_decoder()
         wide = widened(decoder, sizes.of(config.autoencoder))
         if self.args.resume:
-            read_wide(wide, self.args.resume)
+            wide.load_state_dict(read_decoder(self.args.resume))
         return self._autoencoder(wide, sizes.of(config.autoencoder))
 
     def _cpu_decoder(self) -> Decoder:
@@ -96,7 +96,7 @@ class WideDecoderTraining(AutoencoderTraining):
     def save(self) -> dict[str, Tensor]:
         """The average so far; returns it."""
         state = self.training.averaged()
-        write_wide(state, self.out, self.game)
+        write_decoder(state, self.out, self.game)
         return state
 
     def finish(self) -> None:
@@ -111,20 +111,20 @@ class WideDecoderTraining(AutoencoderTraining):
         report(f"{self.game} wide decoder:", self.model, pool)
 
 
-def write_wide(state: Mapping[str, Tensor], out: Path, game: str) -> Path:
+def write_decoder(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
     """The file that `pack` takes, in bfloat16; written beside it and moved there: it is always whole."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{game}-{WIDE}.safetensors"
-    part = path.with_suffix(".part")
-    save_file({f"{WIDE}.{name}": value.to(torch.bfloat16) for name, value in state.items()}, part)
-    part.replace(path)
+    path = out / f"{game}-{part}.safetensors"
+    unfinished = path.with_suffix(".part")
+    made = {f"{part}.{name}": value.to(torch.bfloat16).contiguous() for name, value in state.items()}
+    save_file(made, unfinished)
+    unfinished.replace(path)
     return path
 
 
-def read_wide(decoder: Decoder, path: Path) -> None:
-    """Into `decoder`, what write_wide wrote."""
-    state = load_file(path)
-    decoder.load_state_dict({name.removeprefix(f"{WIDE}."): value.float() for name, value in state.items()})
+def read_decoder(path: Path, part: str = WIDE) -> dict[str, Tensor]:
+    """What write_decoder wrote, float32."""
+    return {name.removeprefix(f"{part}."): value.float() for name, value in load_file(path).items()}
 
 
 def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:
