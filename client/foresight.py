@@ -8,11 +8,24 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from client.senses import FPS, Senses
+from games.platformer import units
 
 PIT = -math.inf
-WIDTH, TALL = 0.75, 1.17  # the hero's box
-ENEMY = 0.79  # how wide and high an enemy is
-COYOTE = BUFFER = 5
+WIDTH, TALL = units.HERO_W / units.TILE, units.HERO_H / units.TILE  # the hero's box
+ENEMY = units.ENEMY_W / units.TILE  # how wide and high an enemy is
+COYOTE, BUFFER = units.COYOTE, units.BUFFER
+
+
+def _tiles(speed: int) -> float:
+    """Of the simulator's unit."""
+    return speed / units.SUB / units.TILE
+
+
+RUN, ACCEL, AIR_ACCEL = _tiles(units.RUN), _tiles(units.ACCEL), _tiles(units.AIR_ACCEL)
+FRICTION, AIR_FRICTION = _tiles(units.FRICTION), _tiles(units.AIR_FRICTION)
+JUMP, JUMP_CUT, MAX_FALL = _tiles(units.JUMP), _tiles(units.JUMP_CUT), _tiles(units.MAX_FALL)
+GRAVITY, FALL_GRAVITY = _tiles(units.GRAVITY), _tiles(units.FALL_GRAVITY)
+BOUNCE, BOUNCE_HIGH = _tiles(units.BOUNCE), _tiles(units.BOUNCE_HIGH)
 
 
 @dataclass(slots=True)
@@ -35,11 +48,11 @@ class Hero:
     def run(self, way: int) -> None:
         """way: -1 to 1."""
         if way:
-            gain = (0.0065 if self.stands else 0.0055) + (0.0091 if way * self.vx < 0 else 0.0)
-            self.vx = min(max(self.vx + way * gain, -0.125), 0.125)
+            gain = (ACCEL if self.stands else AIR_ACCEL) + (FRICTION if way * self.vx < 0 else 0.0)
+            self.vx = min(max(self.vx + way * gain, -RUN), RUN)
             self.right = way > 0
         else:
-            slow = 0.0091 if self.stands else 0.002
+            slow = FRICTION if self.stands else AIR_FRICTION
             self.vx -= min(max(self.vx, -slow), slow)
 
     def leap(self, jump: bool) -> None:
@@ -47,17 +60,18 @@ class Hero:
         self.buffer = BUFFER if jump and not self.held else self.buffer - 1
         self.held = jump
         if self.buffer > 0 and self.coyote > 0:
-            self.vy, self.rising, self.stands, self.carried = 0.323, True, False, 0.0
+            self.vy, self.rising, self.stands, self.carried = JUMP, True, False, 0.0
             self.buffer = self.coyote = 0
         if self.rising and not jump:
-            self.vy, self.rising = min(self.vy, 0.125), False
-        self.vy = max(self.vy - (0.0135 if self.vy > 0 else 0.0156), -0.3125)
+            self.vy, self.rising = min(self.vy, JUMP_CUT), False
+        self.vy = max(self.vy - (GRAVITY if self.vy > 0 else FALL_GRAVITY), -MAX_FALL)
 
     def land(self, y: float, carried: float) -> None:
         self.y, self.vy, self.stands, self.carried, self.rising = y, 0.0, True, carried, False
 
     def bounce(self) -> None:
-        self.vy, self.rising, self.coyote, self.stomped = 0.29 if self.held else 0.1875, False, 0, True
+        self.vy = BOUNCE_HIGH if self.held else BOUNCE
+        self.rising, self.coyote, self.stomped = False, 0, True
 
     def correct(self, s: Senses, passed: int) -> None:
         """He has followed the buttons of the `passed` frames since the last look; what telemetry tells is
