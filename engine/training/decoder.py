@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.config import ConfigError, WorldConfig
@@ -25,6 +25,7 @@ from engine.training.captured import Captured
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
+from engine.training.wide_decoder import write_decoder
 from engine.training.widen import widened
 from engine.training.world import load_autoencoder
 from games import GAMES
@@ -154,10 +155,8 @@ class DecoderTraining:
         return square
 
     def finish(self) -> None:
-        self.out.mkdir(parents=True, exist_ok=True)
         state = self.training.averaged()
-        path = self.out / f"{self.game}-decoder.safetensors"
-        save_file({f"decoder.{name}": value for name, value in state.items()}, path)
+        write_decoder(state, self.out, self.game, "decoder")
         self.decoder.load_state_dict({name: value.float() for name, value in state.items()})
         report(self.game, self.autoencoder, held_out_pool(self.game, self.device, self.args.small))
         print(f"{self.game}: decoder, {self.training.updates} updates", flush=True)

@@ -103,11 +103,11 @@ class Training:
         self.model, self.seconds, self.warmup, self.cooldown = model, seconds, warmup, cooldown
         self.started = time.monotonic()
         self.updates = 0
-        inside = [p for n, p in model.named_parameters() if is_hidden(n, p)]
-        matrices = inside if muon_lr else []
+        learning = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+        matrices = [p for n, p in learning if is_hidden(n, p)] if muon_lr else []
         chosen = {id(p) for p in matrices}
-        rest = [p for p in model.parameters() if id(p) not in chosen]
-        parameters = self.parameters = list(model.parameters())
+        rest = [p for _, p in learning if id(p) not in chosen]
+        parameters = self.parameters = [p for _, p in learning]
         device = parameters[0].device
         # Rates are tensors: a captured update reads them anew every time. (0.0 until the first `apply`.)
         rate = torch.zeros((), device=device)
@@ -142,7 +142,7 @@ class Training:
         self.progress = min(1.0, (time.monotonic() - self.started) / self.seconds)
         if not self.several:
             return
-        parameters = list(self.model.parameters())
+        parameters = self.parameters
         flat = torch.cat(
             [torch.tensor([self.progress], device=parameters[0].device), *(p.flatten() for p in parameters)]
         )
@@ -204,6 +204,7 @@ class Training:
                 said, errors = time.monotonic(), []
 
     def averaged(self) -> dict[str, Tensor]:
-        """The moving average as a state dict, bfloat16."""
-        names = [name for name, _ in self.model.named_parameters()]
-        return {name: value.to(torch.bfloat16).contiguous() for name, value in zip(names, self.average)}
+        """The moving average as a state dict, bfloat16; what is frozen as it is."""
+        average = {id(p): mean for p, mean in zip(self.parameters, self.average)}
+        named = self.model.named_parameters()
+        return {n: average.get(id(p), p.detach()).to(torch.bfloat16).contiguous() for n, p in named}

@@ -249,33 +249,36 @@ def settled(directory: Path, part: str, ranges: Ranges, facts: dict[str, Any], g
     return {"accepted": good, **facts}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("game", choices=tuple(GAMES))
-    parser.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
-    parser.add_argument("--parts", nargs="+", choices=INT8_PARTS, default=INT8_PARTS)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("game", choices=tuple(GAMES))
+    made.add_argument("--weights", type=Path, help="a directory instead of the shipped weights")
+    made.add_argument("--parts", nargs="+", choices=INT8_PARTS, default=INT8_PARTS)
+    made.add_argument(
         "--most-loss",
         type=float,
         default=MOST_LOSS_DB,
         metavar="DB",
         help="that the decoder may lose by int8: convolutions stay in floating point until it does not",
     )
-    parser.add_argument("--long-steps", type=int, default=LONG_STEPS, help="of the world's long dream")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
+    made.add_argument("--long-steps", type=int, default=LONG_STEPS, help="of the world's long dream")
+    made.add_argument("--threads", type=int, default=2)
+    made.add_argument(
         "--overflowing",
         action="store_true",
         help="the decoder as a CPU with AVX2 alone computes it; run it on one",
     )
-    parser.add_argument("--json", action="store_true", help="end with one JSON line")
-    args = parser.parse_args()
+    made.add_argument("--json", action="store_true", help="end with one JSON line")
+    return made
+
+
+def main() -> None:
+    options = parser()
+    args = options.parse_args()
     if args.most_loss <= 0:
-        parser.error("--most-loss is more than 0")
+        options.error("--most-loss is more than 0")
     if args.overflowing and not exact():
-        parser.error("--overflowing: this CPU has VNNI, where nothing overflows; run it on one without")
+        options.error("--overflowing: this CPU has VNNI, where nothing overflows; run it on one without")
     torch.set_num_threads(args.threads)
     os.environ[VARIABLE] = "int8"  # what is there already has no say
     began, directory = time.monotonic(), args.weights or SHIPPED / args.game

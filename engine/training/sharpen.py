@@ -13,8 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.backend import load_backend
 from engine.config import ConfigError
@@ -32,22 +31,12 @@ WORLDS, STEP_FRAMES = 50, 40
 MOST_NOISE = 0.1
 
 
-class LastStages(nn.Module):
-    """A decoder's layers from its second last `Up` on; what comes before is `trunk`, and stays."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        super().__init__()
-        layers = list(decoder.body)
-        first = [number for number, layer in enumerate(layers) if isinstance(layer, Up)][-2]
-        self.first, self.shuffle = first, decoder.last_shuffle
-        self.trunk = nn.Sequential(*layers[:first]).requires_grad_(False)
-        self.body, self.tail = nn.Sequential(*layers[first:]), decoder.tail
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """As Decoder.forward; gradients end at the trunk."""
-        with torch.no_grad():
-            x = self.trunk(latents)
-        return F.pixel_shuffle(self.tail(F.silu(self.body(x))), self.shuffle) * 0.5 + 0.5
+def freeze_first_stages(decoder: Decoder) -> int:
+    """Only what comes from its second last `Up` on learns. Returns that layer's place in the body."""
+    first = [number for number, layer in enumerate(decoder.body) if isinstance(layer, Up)][-2]
+    for layer in list(decoder.body)[:first]:
+        layer.requires_grad_(False)
+    return first
 
 
 class SharpenTraining:
@@ -62,18 +51,16 @@ class SharpenTraining:
         assert isinstance(small, Decoder)
         last = max(args.width, sizes.decoder_widths[-1])
         self.sizes = replace(sizes, decoder_widths=(*sizes.decoder_widths[:-1], last))
-        self.decoder = widened(small, self.sizes)
+        decoder = widened(small, self.sizes)
+        freeze_first_stages(decoder)
+        self.decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.pool = played(self.game, args.pictures)
         backend = load_backend(self.game, weights=str(weights), roles=("encoder",))
         encoder = backend.encoder()
         parts = [encoder.encode(part.numpy()) for part in self.pool.pictures.split(16)]
         self.latents = torch.from_numpy(np.concatenate(parts))
         print(f"{self.game}: {len(self.latents)} pictures", flush=True)
-        layers = LastStages(self.decoder)
-        self.layers = layers.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        learner = nn.ModuleDict({"body": layers.body, "tail": layers.tail})
-        seconds = args.minutes * 60
-        self.training = Training(learner, seconds, lr=3e-4, muon_lr=args.muon_lr, warmup=100)
+        self.training = Training(self.decoder, args.minutes * 60, lr=3e-4, muon_lr=args.muon_lr, warmup=100)
 
     def step(self) -> Tensor:
         """One update. Returns the mean squared error."""
@@ -82,7 +69,7 @@ class SharpenTraining:
         sigma = torch.rand(len(which), 1, 1, 1) * MOST_NOISE
         latents = perturb_on_sphere(latents, sigma, torch.randn_like(latents), dim=1)
         with torch.autocast("cpu", torch.bfloat16):
-            made = self.layers(latents.contiguous(memory_format=torch.channels_last))
+            made = self.decoder(latents.contiguous(memory_format=torch.channels_last))
         true, classes = from_bytes(self.pool.pictures[which]), self.pool.classes[which]
         loss, square = picture_loss(made.float(), true, classes, self.args.edge, self.args.mask)
         self.training.backward(loss)
@@ -91,14 +78,7 @@ class SharpenTraining:
 
     def run(self) -> None:
         self.training.run(self.step, self.game)
-        average = self.training.averaged()
-        state = dict(self.decoder.state_dict())
-        for name, value in average.items():
-            part, _, rest = name.partition(".")
-            if part == "body":
-                number, _, rest = rest.partition(".")
-                name = f"body.{int(number) + self.layers.first}.{rest}"
-            state[name] = value
+        state = self.training.averaged()
         write_decoder(state, self.args.out, self.game, "decoder")
         print(f"{self.game}: decoder, {self.training.updates} updates, saved", flush=True)
         self._report(state)
