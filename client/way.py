@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, replace
 
 from client.foresight import PIT, Foe, Hero, Piece, Scene
+from client.lessons import Lessons
 from client.senses import FPS, Senses
 
 SEEN = 9.9  # what is farther than this is not there
@@ -72,11 +73,13 @@ class Way:
         self._pit, self._edge, self._far, self._top = False, math.inf, Track(), Track()
         self._foe, self._spiked = Track(), False
         self._blind = 0  # frames since he last looked right
+        self._lessons = Lessons()
         self._under, self._walked = Track(), 0.0  # the ground he stands on, and how far he walked himself
 
     def look(self, s: Senses, hero: Hero, passed: int) -> None:
         """passed: frames since the last look."""
         self._front, self._stands = hero.x, hero.stands
+        self._lessons.look(s, hero)
         self._foe, self._far, self._top = (t.after(passed) for t in (self._foe, self._far, self._top))
         if s.alive < 0.5:
             self._steps, self._edge = [], math.inf
@@ -170,7 +173,9 @@ class Way:
         if self._pit:
             ground = self._with_pit(ground, spare, doubt)
         x = self._foe.x + (doubt.walk - self._foe.vx) * self._blind  # it may have turned round unseen
-        return Scene(ground, Foe(x, self._foe.y, doubt.walk, self._spiked), spare)
+        foe = Foe(x, self._foe.y, doubt.walk, self._spiked)
+        front = self._front
+        return Scene(self._lessons.ground(ground, front), self._lessons.foe(foe, front), spare)
 
     def _with_pit(self, ground: list[Piece], spare: float, doubt: Doubt) -> list[Piece]:
         """The far side is as high as the step up that is seen there, else as the ground here."""

@@ -111,21 +111,38 @@ class ExtrapolatorConfig:
 
 
 @dataclass(frozen=True)
+class SightConfig:
+    """The net that reads telemetry off a latent: which fields (positions in the game's telemetry), and its
+    widths."""
+
+    fields: tuple[int, ...] = ()
+    width: int = 24
+    hidden: int = 40
+
+    def __post_init__(self) -> None:
+        _require(min(self.width, self.hidden) > 0, "sight", "positive sizes")
+        _require(all(field >= 0 for field in self.fields), "fields", "positions in the telemetry")
+
+
+@dataclass(frozen=True)
 class GameConfig:
-    """One game's models. `wide_decoder` None: it has none. `training` holds facts for the reader (commands,
-    minutes, figures), never used in code."""
+    """One game's models. `wide_decoder`, `sight` None: it has none. `training` holds facts for the reader
+    (commands, minutes, figures), never used in code."""
 
     game: str
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     world: WorldConfig = field(default_factory=WorldConfig)
     extrapolator: ExtrapolatorConfig = field(default_factory=ExtrapolatorConfig)
     wide_decoder: WideDecoderConfig | None = None
+    sight: SightConfig | None = None
     training: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _require(
             self.autoencoder.channels == self.world.channels, "channels", "the same in autoencoder and world"
         )
+        seen = self.sight.fields if self.sight else ()
+        _require(all(field < self.world.telemetry for field in seen), "fields", "positions in the telemetry")
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -139,8 +156,9 @@ class GameConfig:
             "world": _build(WorldConfig, given.get("world", {})),
             "extrapolator": _build(ExtrapolatorConfig, given.get("extrapolator", {})),
         }
-        if given.get("wide_decoder") is not None:
-            parts["wide_decoder"] = _build(WideDecoderConfig, given["wide_decoder"])
+        for name, kind in (("wide_decoder", WideDecoderConfig), ("sight", SightConfig)):
+            if given.get(name) is not None:
+                parts[name] = _build(kind, given[name])
         return cls(game=str(given.get("game", "")), training=dict(given.get("training", {})), **parts)
 
 

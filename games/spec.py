@@ -40,7 +40,8 @@ class Respawn:
     lives, level   events: lives left, which grow only after a game over; levels finished. Where one of them
                    grows, another place begins.
     place  a count of the way gone: a checkpoint lies at each `every` of it, in its unit, from the level's
-           beginning on."""
+           beginning on.
+    progress  a value: the share of the level that is passed. A level ends when it is 1."""
 
     alive: str
     stands: str
@@ -48,6 +49,7 @@ class Respawn:
     level: str
     place: str
     every: float
+    progress: str
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class GameSpec:
     """A game's constants. `masks` names the important small things; class id k in a rendered class
     map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
     (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes.
-    `respawn` None: nothing leads back to a checkpoint."""
+    `respawn` None: nothing leads back to a checkpoint. `shown` names telemetry of what lies ahead, which can
+    be read off one picture."""
 
     name: str
     title: str
@@ -66,6 +69,7 @@ class GameSpec:
     masks: tuple[str, ...]
     lasting: tuple[str, ...] = ()
     respawn: Respawn | None = None
+    shown: tuple[str, ...] = ()
     width: int = 720
     height: int = 480
     fps: int = 60

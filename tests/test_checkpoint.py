@@ -11,7 +11,7 @@ import torch
 from engine.backend import Opening, Step
 from engine.bench.ranks import run_ranks
 from engine.config import WorldConfig
-from engine.fast.checkpoint import Checkpoints, Snapshot
+from engine.fast.checkpoint import _OVERDUE, Checkpoints, Snapshot
 from engine.fast.cuda_graph import GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.leading import FollowingWorld, LeadingWorld, follow
@@ -118,6 +118,30 @@ def test_an_alive_that_flickers_leads_nowhere(lives):
 
 def test_a_life_that_is_told_late_in_a_death_counts():
     assert places(dies(3), STILL, {"lives": 2}, BACK)[-1] == 0
+
+
+ALL = {"progress": 1.0}
+
+
+def test_who_has_passed_all_of_a_level_for_a_while_begins_the_next_where_the_opening_did():
+    checkpoints, steps = snapshots({"x": 10.5, "coins": 4}, ALL, *[STILL] * 12)
+    filed = [checkpoints.file(step) for step in steps]
+    shown = [int(one.latent[0, 0, 0]) for one in filed]
+    first = shown.index(0)
+    assert shown[:first] == list(range(1, first + 1)) and first == 1 + _OVERDUE
+    assert [value(filed[first].totals, name) for name in ("level", "coins", "lives", "x")] == [1, 4, 3, 10.5]
+    assert value(filed[first].totals, "progress") == 0
+    again = checkpoints.file(made(99, filed[first].totals))
+    assert int(again.latent[0, 0, 0]) == 99, "once"
+
+
+def test_it_is_not_over_in_the_air_nor_where_the_end_was_only_near():
+    assert places(ALL | AIR, *[STILL] * 12)[-1] == 13
+    assert places(*[ALL, {"progress": 0.9}] * 12)[-1] == 24
+
+
+def test_a_death_in_the_next_level_leads_back_to_its_beginning():
+    assert places(ALL, *[STILL] * _OVERDUE, {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
 
 
 def test_a_new_level_is_another_place_kept_anew_for_its_first_steps():

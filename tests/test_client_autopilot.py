@@ -1,12 +1,14 @@
 """The scripted player finishes what it starts, also when its keys act late."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 
 import pytest
 
 from client.autopilot import Autopilot
-from client.foresight import Hero
+from client.foresight import PIT, WIDTH, Foe, Hero, Piece
+from client.lessons import Lessons
 from client.senses import Senses
 from client.way import Track, Way
 from games import GAMES, simulator
@@ -193,3 +195,57 @@ def test_a_hero_that_creeps_on_against_a_step_backs_up_and_jumps() -> None:
         creeping = told(x=20.0 + frame / 120, vx=0.7, wall_ahead=1.5)
         pressed.add(pilot.decide(creeping, frame))
     assert int(spec.buttons["LEFT"]) in pressed
+
+
+def lived(lessons: Lessons, *looks: dict[str, float]) -> None:
+    """The lessons of who saw these things one after the other."""
+    senses, hero = Senses(GAMES["platformer"]), Hero()
+    for things in looks:
+        senses.look(told(**things))
+        if senses.alive > 0.5:
+            hero.correct(senses, STRIDE)
+        lessons.look(senses, hero)
+
+
+STOOD = {"x": 20.0}
+FELL = {"x": 23.0, "y": 0.5, "vy": -17.0, "grounded": 0.0, "wall_ahead": 0.8, "wall_height": 3.5}
+DEAD = {"x": 23.0, "y": -1.0, "vy": -18.0, "grounded": 0.0, "alive": 0.0}
+
+
+def test_who_fell_before_a_wall_knows_where_the_far_side_is() -> None:
+    lessons = Lessons()
+    lived(lessons, STOOD, FELL, DEAD)
+    flat = [Piece(-math.inf, 3.0), Piece(22.0, PIT), Piece(23.0, 3.0)]  # what the dream tells
+    ground = sorted(lessons.ground(flat, front=20.0))
+    edge, far = 20.0 + WIDTH, 23.0 + WIDTH + 0.8
+    assert [piece.x for piece in ground] == pytest.approx([-math.inf, edge, far])
+    assert [piece.y for piece in ground] == pytest.approx([3.0, PIT, 4.0])
+    assert lessons.ground(flat, front=20.0 - 20) == flat, "too far away to matter"
+    lived(lessons, STOOD, FELL, DEAD)
+    assert max(lessons.ground(flat, front=20.0)).x > far, "once more: it is farther than thought"
+    lived(lessons, {"x": 26.0, "y": 4.0})
+    assert lessons.ground(flat, front=20.0) == flat, "got over it"
+
+
+def test_who_was_touched_knows_of_something_there_until_past_it() -> None:
+    lessons, nothing = Lessons(), Foe()
+    assert lessons.foe(nothing, 20.0) is nothing
+    lived(lessons, {"x": 24.0}, {"x": 24.2, "alive": 0.0, "vy": 12.0}, STOOD)
+    known = lessons.foe(nothing, 20.0)
+    assert (known.x, known.y) == pytest.approx((24.0 + WIDTH, 3.0))
+    near = Foe(x=22.0, y=3.0)
+    assert lessons.foe(near, 20.0) is near
+    lived(lessons, {"x": 27.0})
+    assert lessons.foe(nothing, 20.0) is nothing
+
+
+def test_a_runner_that_died_of_what_it_was_not_told_jumps_the_next_time() -> None:
+    spec = GAMES["platformer"]
+    pilot, frame = Autopilot(spec), 0
+    near = told(x=23.0)
+    assert not any(mask & spec.buttons["JUMP"] for mask in (pilot.decide(near, t, t) for t in range(STRIDE)))
+    for things in ({"x": 23.5}, {"x": 23.9, "alive": 0.0, "vy": 12.0, "grounded": 0.0}, {"x": 15.0}):
+        frame += STRIDE
+        pilot.decide(told(**things), frame)
+    masks = [pilot.decide(told(x=22.7), frame + 4 + t, t) for t in range(STRIDE)]
+    assert any(mask & spec.buttons["JUMP"] for mask in masks)

@@ -5,7 +5,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from engine.config import AutoencoderConfig, ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
+from engine.config import (
+    AutoencoderConfig,
+    ExtrapolatorConfig,
+    GameConfig,
+    SightConfig,
+    WideDecoderConfig,
+    WorldConfig,
+)
 from engine.models.weights import PARTS, build, store
 from games import GAMES
 
@@ -39,6 +46,7 @@ def tiny_config(game: str = "racing") -> GameConfig:
         ),
         extrapolator=ExtrapolatorConfig(width=16, blocks=1, draft_blocks=1),
         wide_decoder=WideDecoderConfig(widths=(16, 24, 16), blocks=(1, 2, 2)),
+        sight=SightConfig(fields=(6, 7), width=4, hidden=6),
     )
 
 

@@ -6,6 +6,10 @@ dream's own telemetry says when a checkpoint is reached and when a lost life lea
 first is kept, and filed in place of the step of the second. The opening's last step is kept for good: who has
 lost all lives begins there again, with as many as then.
 
+A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
+was, and fades. Who has passed all of a level for a while has finished it, and the next one begins where the
+opening did.
+
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
 from dataclasses import dataclass, replace
@@ -18,6 +22,10 @@ from games.spec import GameSpec
 _RENEWALS = 8
 """Steps at which the hero stands, after a cut to a new place, each kept in place of the one before: the first
 pictures there are the poorest."""
+
+
+_OVERDUE, _ALL = 8, 0.98
+"""So many steps on the ground with so much of the level passed, and it is over."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class _Memory:
     """Checkpoints since then."""
     lives: float
     """When the hero was last alive."""
+    over: int = 0
+    """Steps on the ground since all of the level is passed."""
 
 
 class Checkpoints:
@@ -58,6 +68,7 @@ class Checkpoints:
             return
         names = (respawn.alive, respawn.stands, respawn.lives, respawn.level, respawn.place)
         self._alive, self._stands, self._lives, self._level, self._place = map(spec.field_index, names)
+        self._progress = spec.field_index(respawn.progress)
         self._event = np.array([field.kind == "event" for field in spec.telemetry])
         self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
         self._every = respawn.every
@@ -82,7 +93,12 @@ class Checkpoints:
 
     def _after(self, made: Snapshot) -> _Memory:
         memory, now = self._memory, made.totals
-        if self._cut_to_a_new_place(now):
+        passed = min(now[self._alive], now[self._stands]) > 0.5 and now[self._progress] > _ALL
+        memory = replace(memory, over=(memory.over + passed) * bool(now[self._progress] > _ALL))
+        if memory.over > _OVERDUE:
+            made = self._next_level(memory.home, now)
+            memory = replace(memory, kept=None, renewals=1, begin=None, reached=0, over=0)
+        elif self._cut_to_a_new_place(now):
             memory = replace(memory, kept=None, renewals=_RENEWALS, begin=None, reached=0)
         elif self._comes_back(now) and now[self._lives] < 0.5:
             made = self._there(memory.home, now, memory.home.totals[self._lives])
@@ -121,6 +137,13 @@ class Checkpoints:
         own = Snapshot(filed.latent.copy(), filed.told.copy(), filed.totals)  # no view of all worlds' latents
         begin = float(filed.totals[self._place]) if memory.begin is None else memory.begin
         return replace(memory, kept=own, renewals=memory.renewals - 1, begin=begin)
+
+    def _next_level(self, home: Snapshot, now: np.ndarray) -> Snapshot:
+        """One more level finished, the way and all totals as they are."""
+        there = self._there(home, now, now[self._lives])
+        totals = np.where(self._change, now, there.totals)
+        totals[self._level] += 1
+        return Snapshot(there.latent, there.told, totals)
 
     def _there(self, kept: Snapshot, now: np.ndarray, lives: float) -> Snapshot:
         """`kept` as a step that stands still, with the coins and levels of now and so many lives."""

@@ -12,6 +12,7 @@ import torch
 from engine.backend import Opening, Step
 from engine.config import WorldConfig
 from engine.fast.checkpoint import Checkpoints, Snapshot
+from engine.fast.sight import Sight
 from engine.models.layers import rotary
 from engine.models.telemetry import TelemetryScale
 from games import GAMES
@@ -44,12 +45,18 @@ class _Drafted:
 
 class Dream:
     """See engine.backend.WorldStepper. The ring holds the last context - 1 steps, in any order: rotary keys
-    carry their age. ring_type: of its numbers, as `run` takes and gives them; only all zeros must mean 0."""
+    carry their age. ring_type: of its numbers, as `run` takes and gives them; only all zeros must mean 0.
+    sight: puts right what is told of what lies ahead; None: it is told as the model does."""
 
     def __init__(
-        self, game: str, config: WorldConfig, run: StepFunction, ring_type: type = np.float32
+        self,
+        game: str,
+        config: WorldConfig,
+        run: StepFunction,
+        ring_type: type = np.float32,
+        sight: Sight | None = None,
     ) -> None:
-        self.config, self.run = config, run
+        self.config, self.run, self.sight = config, run, sight
         self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
         slots = config.context - 1
         self.ring: np.ndarray = np.zeros(
@@ -111,6 +118,7 @@ class Dream:
         return self._noise
 
     def _snapshot(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Snapshot:
+        told = told if self.sight is None else self.sight.corrected(latent, told)
         totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
         return Snapshot(latent, told, totals.numpy())
 

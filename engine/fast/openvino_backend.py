@@ -24,6 +24,7 @@ from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator
 from engine.fast.int8_ranges import INT8_PARTS, Calibration, int8_or_why_not
 from engine.fast.openvino_decoder import pixels
 from engine.fast.own_worlds import OwnWorlds
+from engine.fast.sight import load_sight
 from engine.models.weights import WIDE, has_part, load_config, weights_id
 
 DRAFTS = "drafts"
@@ -92,7 +93,8 @@ class OpenVinoBackend:
     def _dream(self, compiled: Any) -> Dream:
         narrow = compiled.input(RING).element_type == openvino.Type.bf16
         ring_type = np.uint16 if narrow else np.float32
-        return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type)
+        sight = load_sight(self.directory)
+        return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type, sight)
 
     def decoder(self) -> "OpenVinoDecoder":
         return OpenVinoDecoder(self._compiled(self._decoder_part))

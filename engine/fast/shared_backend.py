@@ -26,7 +26,7 @@ class SharedBackend(TorchBackend):
 
     def world(self) -> StaticDream:
         self._have_others_open()
-        return StaticDream(self.game, LeadingWorld(self._own_world(), self.crew.orders))
+        return StaticDream(self.game, LeadingWorld(self._own_world(), self.crew.orders), sight=self.sight)
 
     def decoder(self) -> LeadingDecoder:  # type: ignore[override]
         if "decoder" not in self.crew.seat.roles:

@@ -13,6 +13,7 @@ import numpy as np
 
 from engine.backend import Step, WorldStepper
 from engine.errors import EngineError
+from engine.fast.sight import Sight
 from engine.fast.static_dream import StaticDream
 from engine.fast.static_world import World
 
@@ -29,8 +30,8 @@ class Due:
 class SlotDream(StaticDream):
     """turn: held while the world, which others use too, does something."""
 
-    def __init__(self, game: str, world: World, slot: int, turn: threading.Lock) -> None:
-        super().__init__(game, world, slot)
+    def __init__(self, game: str, world: World, slot: int, turn: threading.Lock, sight: Sight | None) -> None:
+        super().__init__(game, world, slot, sight)
         self._turn = turn
 
     def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,8 +42,8 @@ class SlotDream(StaticDream):
 class WorldSlots:
     """The slots of `world`, all free at first. See engine.backend.Worlds."""
 
-    def __init__(self, game: str, world: World) -> None:
-        self._game, self._world = game, world
+    def __init__(self, game: str, world: World, sight: Sight | None = None) -> None:
+        self._game, self._world, self._sight = game, world, sight
         self._free = list(range(world.slots))[::-1]
         self._taken: dict[int, StaticDream] = {}
         self._turn = threading.Lock()
@@ -56,7 +57,7 @@ class WorldSlots:
         if not self._free:
             raise EngineError(f"all {self._world.slots} worlds are taken: wait for one to end")
         slot = self._free.pop()
-        self._taken[slot] = SlotDream(self._game, self._world, slot, self._turn)
+        self._taken[slot] = SlotDream(self._game, self._world, slot, self._turn, self._sight)
         return self._taken[slot]
 
     def leave(self, dream: WorldStepper) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 from engine.backend import Step
 from engine.fast.checkpoint import Checkpoints
 from engine.fast.dream import Dream, Made
+from engine.fast.sight import Sight
 from engine.fast.static_world import Controls, World
 from engine.models.telemetry import TelemetryScale
 from games import GAMES
@@ -15,12 +16,13 @@ class StaticDream(Dream):
     and goes to all ranks with the buttons. Holds one of the world's slots; the others wait while it steps
     alone, see slots.py for steps of several."""
 
-    def __init__(self, game: str, world: World, slot: int = 0) -> None:
-        self.config, self.world, self.slot = world.config, world, slot
+    def __init__(self, game: str, world: World, slot: int = 0, sight: Sight | None = None) -> None:
+        self.config, self.world, self.slot, self.sight = world.config, world, slot, sight
         self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
         self.bias = np.zeros(0, np.float32)  # the ring is not here
         self.number = 0
-        self._made: np.ndarray | None = None
+        self._made: Made | None = None
+        """What the world goes on from by itself."""
         self._noise = self._drafted = None
 
     def controls(self, buttons: np.ndarray, stride: int) -> np.ndarray:
@@ -38,7 +40,10 @@ class StaticDream(Dream):
     def _place(self) -> None:
         if self.number == 0:
             self.world.forget(self.slot)
-        if self.latent is not self._made:  # an opening's true latent, or a checkpoint's
+        made = (
+            self._made
+        )  # not what it goes on from: an opening's true latent, a checkpoint's, telemetry put right
+        if made is None or self.latent is not made.latent or self.told is not made.told:
             self.world.place(self.slot, self.latent, self.previous, self.told)
 
     def stepped(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
@@ -46,7 +51,7 @@ class StaticDream(Dream):
         assert self._drafted is None, "the slots of a batch make no drafts"
         self._noise = None
         self.number += 1
-        self._made = latent
+        self._made = Made(latent, told)
         return self.file(latent, told, stride)
 
     def _computed(self, buttons: np.ndarray, stride: int) -> Made:
@@ -65,4 +70,4 @@ class StaticDream(Dream):
         self.world.back(self.slot)
 
     def _file_entries(self, made: Made) -> None:
-        self._made = made.latent  # the ring is the world's
+        self._made = made  # the ring is the world's

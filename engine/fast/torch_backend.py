@@ -1,5 +1,6 @@
 """The models in PyTorch: on CUDA in bfloat16, and on a CPU where OpenVINO is missing."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
 from engine.fast.graphed_extrapolator import GraphedExtrapolator
 from engine.fast.own_worlds import OwnWorlds
+from engine.fast.sight import Sight, load_sight
 from engine.fast.slots import WorldSlots
 from engine.fast.static_dream import StaticDream
 from engine.models.autoencoder import Decoder, Encoder, from_bytes, to_bytes
@@ -43,8 +45,15 @@ class TorchBackend:
         model = self._part("world")
         assert isinstance(model, WorldModel)
         if self.device == "cuda":
-            return StaticDream(self.game, GraphWorld(model, dtype=self.dtype))
-        return Dream(self.game, self.config.world, TorchStep(model, self.dtype))
+            return StaticDream(self.game, GraphWorld(model, dtype=self.dtype), sight=self.sight)
+        return self._dream(model)
+
+    def _dream(self, model: WorldModel) -> Dream:
+        return Dream(self.game, self.config.world, TorchStep(model, self.dtype), sight=self.sight)
+
+    @cached_property
+    def sight(self) -> Sight | None:
+        return load_sight(self.directory)
 
     def worlds(self, players: int) -> WorldSlots | OwnWorlds:
         """A GPU steps them at once, a CPU one after the other."""
@@ -52,14 +61,14 @@ class TorchBackend:
             return self.slots(players)
         model = self._part("world")
         assert isinstance(model, WorldModel)
-        return OwnWorlds(lambda: Dream(self.game, self.config.world, TorchStep(model, self.dtype)), players)
+        return OwnWorlds(lambda: self._dream(model), players)
 
     def slots(self, slots: int) -> WorldSlots:
         """So many dreams in one static world, one graph on a GPU."""
         model = self._part("world")
         assert isinstance(model, WorldModel)
         world = GraphWorld(model, slots, self.dtype, capture=self.device == "cuda")
-        return WorldSlots(self.game, world)
+        return WorldSlots(self.game, world, self.sight)
 
     def decoder(self) -> "TorchDecoder | GraphDecoder":
         model = self._part(self._decoder_part)

@@ -3,8 +3,9 @@ Nothing is unpickled.
 
 A game's directory holds config.json (the models' shapes, training facts, `files`: name -> sha256 of the file
 as it lies there) and <part>.safetensors.gz (stored.py) for each part: encoder, decoder, world, and where they
-were trained extrapolator and decoder-wide, a GPU's decoder of the same latents. Matrices and convolutions are
-int8 `name` with float16 `name.scale`, of as many levels as their part needs; everything else is float16."""
+were trained extrapolator, decoder-wide, a GPU's decoder of the same latents, and sight. Matrices and
+convolutions are int8 `name` with float16 `name.scale`, of as many levels as their part needs; everything else
+is float16."""
 
 import hashlib
 import json
@@ -21,12 +22,13 @@ from torch import Tensor, nn
 from engine.config import ConfigError, GameConfig
 from engine.models.autoencoder import Decoder, Encoder
 from engine.models.extrapolator_net import ExtrapolatorNet
+from engine.models.sight_net import SightNet
 from engine.models.stored import ENDING, compress, expand, file_name
 from engine.models.world_model import WorldModel
 
-WIDE = "decoder-wide"
-PARTS = ("encoder", "decoder", "world", "extrapolator", WIDE)
-OPTIONAL = ("extrapolator", WIDE)
+WIDE, SIGHT = "decoder-wide", "sight"
+PARTS = ("encoder", "decoder", "world", "extrapolator", WIDE, SIGHT)
+OPTIONAL = ("extrapolator", WIDE, SIGHT)
 """Parts a directory may do without: there is something simpler in their place."""
 MOST_LEVELS = 127
 """Of a weight in int8, on either side of zero."""
@@ -41,7 +43,7 @@ class WeightsError(ValueError):
 def levels_of(part: str) -> int:
     """How many levels a part is stored with where nothing else is asked for. Fewer make a smaller file: 63
     cost a world 0.01 dB of its next step, but a wide decoder 1.4 dB."""
-    return MOST_LEVELS // 2 if part == "world" else MOST_LEVELS
+    return {"world": MOST_LEVELS // 2, SIGHT: MOST_LEVELS // 4}.get(part, MOST_LEVELS)
 
 
 def build(config: GameConfig, part: str) -> nn.Module:
@@ -54,6 +56,10 @@ def build(config: GameConfig, part: str) -> nn.Module:
         if config.wide_decoder is None:
             raise ConfigError("it has no 'wide_decoder'")
         return Decoder(config.wide_decoder.of(config.autoencoder))
+    if part == SIGHT:
+        if config.sight is None:
+            raise ConfigError("it has no 'sight'")
+        return SightNet(config)
     return (Encoder if part == "encoder" else Decoder)(config.autoencoder)
 
 

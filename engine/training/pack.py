@@ -4,8 +4,8 @@ assets/weights/<game> holds them.
     python -m engine.training.pack racing --source OUT --facts facts.json [--target assets/weights/racing]
 
 Source files are those that the stages wrote: <game>-autoencoder.safetensors, <game>-world-0 and -1,
-<game>-extrapolator, <game>-decoder-wide. What is not there is taken from the target, so that one stage can be
-renewed alone. A world model's head is changed in one respect, see `keep_lasting`."""
+<game>-extrapolator, <game>-decoder-wide, <game>-sight. What is not there is taken from the target, so that
+one stage can be renewed alone. A world model's head is changed in one respect, see `keep_lasting`."""
 
 import argparse
 import json
@@ -21,9 +21,22 @@ from torch import Tensor, nn
 from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.autoencoder import with_decoder_of
 from engine.models.stored import file_name
-from engine.models.weights import MOST_LEVELS, OPTIONAL, SHIPPED, WIDE, build, levels_of, load_config, store
+from engine.models.weights import (
+    MOST_LEVELS,
+    OPTIONAL,
+    SHIPPED,
+    SIGHT,
+    WIDE,
+    build,
+    levels_of,
+    load_config,
+    store,
+)
+from engine.training.sight import sizes_of
 from games import GAMES
 
+TEMPERATURE = {"platformer": 0.35}
+"""Where it is not WorldConfig's: less is sharper there, and nearer to what comes."""
 DRAFT_BLOCKS = 4
 """Of the shipped extrapolators: a frame filled in takes a thread some 1.5 ms."""
 
@@ -33,9 +46,14 @@ def game_config(game: str) -> GameConfig:
     spec = GAMES[game]
     return GameConfig(
         game=game,
-        world=WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry)),
+        world=WorldConfig(
+            buttons=spec.n_buttons,
+            telemetry=len(spec.telemetry),
+            temperature=TEMPERATURE.get(game, WorldConfig.temperature),
+        ),
         extrapolator=ExtrapolatorConfig(draft_blocks=DRAFT_BLOCKS),
         wide_decoder=WideDecoderConfig(),
+        sight=sizes_of(game) if spec.shown else None,
     )
 
 
@@ -65,18 +83,23 @@ def packed_config(
     fresh, renewed = game_config(game), set(parts)
     if "decoder" in parts:
         fresh = replace(fresh, autoencoder=with_decoder_of(fresh.autoencoder, parts["decoder"]))
-    wide = fresh.wide_decoder if WIDE in renewed else None
-    if not (target / "config.json").exists():
-        return replace(fresh, wide_decoder=wide, training=facts)
-    old = load_config(target)[0]
-    stays = old.wide_decoder if "encoder" not in renewed else None
+    old = load_config(target)[0] if (target / "config.json").exists() else None
+
+    def optional(part: str, name: str) -> Any:
+        """What is of another encoder's latents goes with them, see drop_stale."""
+        stays = None if old is None or "encoder" in renewed else getattr(old, name)
+        return getattr(fresh, name) if part in renewed else stays
+
+    extras = {name: optional(part, name) for part, name in ((WIDE, "wide_decoder"), (SIGHT, "sight"))}
+    if old is None:
+        return replace(fresh, training=facts, **extras)
     return GameConfig(
         game,
         (fresh if renewed & {"encoder", "decoder"} else old).autoencoder,
         (fresh if "world" in renewed else old).world,
         (fresh if "extrapolator" in renewed else old).extrapolator,
-        wide or stays,
-        facts or old.training,
+        training=facts or old.training,
+        **extras,
     )
 
 

@@ -2,15 +2,16 @@
 
     python -m engine.training.unpack racing --out OUT [--weights assets/weights/racing]
 
-The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, <game>-decoder-wide, all
-float32. A world model from before its game's last telemetry fields gets them, counting for nothing yet."""
+The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, <game>-decoder-wide,
+<game>-sight, all float32. A world model from before its game's last telemetry fields gets them, counting
+for nothing yet."""
 
 import argparse
 from pathlib import Path
 
 from safetensors.torch import save_file
 
-from engine.models.weights import PARTS, SHIPPED, WIDE, has_part, load_part
+from engine.models.weights import PARTS, SHIPPED, SIGHT, WIDE, has_part, load_part
 from engine.training.pack import game_config
 from engine.training.world import with_new_fields
 from games import GAMES
@@ -21,6 +22,7 @@ FILES = {
     "world": "world-0",
     "extrapolator": "extrapolator",
     WIDE: WIDE,
+    SIGHT: SIGHT,
 }
 """Part -> the file of it; what is in files of other names than world's says its part before a dot."""
 

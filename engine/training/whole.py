@@ -3,7 +3,8 @@
     CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
 
     autoencoder -> world -> decayed-a, decayed-b (its last part, twice) -> their mean
-      -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes -> steady -> OUT/packed
+      -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes -> steady
+      -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
 all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
@@ -115,7 +116,8 @@ class Stages:
         if "wide_decoder" in group:
             wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
             steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)
-            return {"steady": steady, "pack": pack}
+            sight = self._plain("sight", "--weights", str(self.packed), "--out", out)
+            return {"steady": steady} | ({"sight": sight} if GAMES[self.game].shown else {}) | {"pack": pack}
         return {}
 
     def _plain(self, stage: str, *options: str) -> list[str]:

@@ -87,6 +87,16 @@ SPEC = GameSpec(
         level="level",
         place="x",
         every=CHECKPOINT_SLOTS * SLOT,
+        progress="progress",
+    ),
+    shown=(
+        "gap_ahead",
+        "gap_width",
+        "wall_ahead",
+        "wall_height",
+        "enemy_ahead",
+        "enemy_height",
+        "enemy_spiked",
     ),
     masks=("player", "enemy", "coin", "platform"),
 )
