@@ -93,8 +93,7 @@ class Checkpoints:
 
     def _after(self, made: Snapshot) -> _Memory:
         memory, now = self._memory, made.totals
-        passed = min(now[self._alive], now[self._stands]) > 0.5 and now[self._progress] > _ALL
-        memory = replace(memory, over=(memory.over + passed) * bool(now[self._progress] > _ALL))
+        memory = replace(memory, over=self._steps_over(now))
         if memory.over > _OVERDUE:
             made = self._next_level(memory.home, now)
             memory = replace(memory, kept=None, renewals=1, begin=None, reached=0, over=0)
@@ -111,6 +110,12 @@ class Checkpoints:
         alive = made.totals[self._alive] > 0.5
         lives = float(made.totals[self._lives]) if alive else memory.lives
         return self._kept(replace(memory, filed=made, lives=lives))
+
+    def _steps_over(self, now: np.ndarray) -> int:
+        """_Memory.over with this step."""
+        if now[self._progress] <= _ALL:
+            return 0
+        return self._memory.over + int(min(now[self._alive], now[self._stands]) > 0.5)
 
     def _cut_to_a_new_place(self, now: np.ndarray) -> bool:
         """A level was finished, or new lives after a game over were given."""

@@ -40,9 +40,8 @@ class StaticDream(Dream):
     def _place(self) -> None:
         if self.number == 0:
             self.world.forget(self.slot)
-        made = (
-            self._made
-        )  # not what it goes on from: an opening's true latent, a checkpoint's, telemetry put right
+        made = self._made
+        # An opening's true latent, a checkpoint's, telemetry put right: the world has none of these.
         if made is None or self.latent is not made.latent or self.told is not made.told:
             self.world.place(self.slot, self.latent, self.previous, self.told)
 
