@@ -38,8 +38,8 @@ def latent(seed: int = 0) -> np.ndarray:
 class Saying(Sight):
     """Reads what it is made with."""
 
-    def __init__(self, *read: float) -> None:
-        self._fields, self.says = list(FIELDS), np.array(read, np.float32)
+    def __init__(self, *read: float, alive: int | None = None) -> None:
+        self._fields, self._alive, self.says = list(FIELDS), alive, np.array(read, np.float32)
 
     def read(self, latent: np.ndarray) -> np.ndarray:
         return self.says
@@ -64,6 +64,13 @@ def test_only_what_is_told_otherwise_than_shown_is_put_right():
     assert right[FIELDS[0]] == np.float32(first + apart)
     assert np.array_equal(np.delete(right, FIELDS[0]), np.delete(told, FIELDS[0]))
     assert told[FIELDS[0]] == first, "what the model made is left alone"
+
+
+def test_of_a_dead_heros_picture_nothing_is_read():
+    told = np.zeros(CONFIG.world.telemetry, np.float32)
+    assert Saying(1.0, 1.0, alive=0).corrected(latent(), told) is told
+    told[0] = 1
+    assert Saying(1.0, 1.0, alive=0).corrected(latent(), told)[FIELDS[0]] == 1
 
 
 def test_the_model_goes_on_from_what_is_shown_and_a_draft_shows_it_too():
@@ -107,10 +114,10 @@ def test_static_worlds_and_slots_go_on_from_it_as_well():
 
 def test_weights_bring_it_unless_it_is_switched_off_or_not_there(tmp_path, monkeypatch):
     store_tiny(tmp_path)
-    assert load_sight(tmp_path) is not None
+    assert load_sight("racing", tmp_path) is not None
     assert TorchBackend("racing", tmp_path, "cpu", 1).world().sight is not None
     monkeypatch.setenv("DREAMCADE_WITHOUT", "drafts,sight")
-    assert load_sight(tmp_path) is None
+    assert load_sight("racing", tmp_path) is None
     monkeypatch.delenv("DREAMCADE_WITHOUT")
     pack.drop_stale(tmp_path, {"encoder"})
     assert not (tmp_path / "sight.safetensors.gz").exists()

@@ -93,7 +93,7 @@ class OpenVinoBackend:
     def _dream(self, compiled: Any) -> Dream:
         narrow = compiled.input(RING).element_type == openvino.Type.bf16
         ring_type = np.uint16 if narrow else np.float32
-        sight = load_sight(self.directory)
+        sight = load_sight(self.game, self.directory)
         return Dream(self.game, self.config.world, OpenVinoStep(compiled), ring_type, sight)
 
     def decoder(self) -> "OpenVinoDecoder":

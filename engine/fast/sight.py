@@ -14,6 +14,7 @@ import numpy as np
 from engine.models.sight_net import SightNet
 from engine.models.weights import SIGHT, has_part, load_config, load_part
 from engine.without import without
+from games import GAMES
 
 END, APART = 0.1, 0.1
 """In halves of a field's range: a reading so near to its end is the end, as there is no enemy, no wall; told
@@ -23,9 +24,10 @@ and read part from here on."""
 class Sight:
     """Of one game's trained net, on the host."""
 
-    def __init__(self, net: SightNet, fields: tuple[int, ...]) -> None:
-        """fields: positions in the game's telemetry."""
-        self._fields = list(fields)
+    def __init__(self, net: SightNet, fields: tuple[int, ...], alive: int | None = None) -> None:
+        """Positions in the game's telemetry: fields, what it reads; alive, the flag of who looks ahead: of a
+        dead hero's picture nothing can be read, and his death has to go on as it is told."""
+        self._fields, self._alive = list(fields), alive
         weights = {name: value.detach().float().numpy() for name, value in net.state_dict().items()}
         self._each, self._each_bias = weights["each.weight"][:, :, 0, 0], weights["each.bias"][:, None]
         near, self._near_bias = weights["near.weight"], weights["near.bias"][:, None]
@@ -35,6 +37,8 @@ class Sight:
 
     def corrected(self, latent: np.ndarray, told: np.ndarray) -> np.ndarray:
         """told [F] in model's terms, itself where latent [C, H, W] shows the same."""
+        if self._alive is not None and told[self._alive] <= 0:
+            return told
         own, read = told[self._fields], self.read(latent)
         wrong = np.abs(own - read) > APART
         if not wrong.any():
@@ -56,10 +60,11 @@ class Sight:
         return np.where(np.abs(read) > 1 - END, np.sign(read), read).astype(np.float32)
 
 
-def load_sight(directory: Path) -> Sight | None:
+def load_sight(game: str, directory: Path) -> Sight | None:
     """None where the weights have none, or DREAMCADE_WITHOUT=sight. Raises WeightsError."""
     if "sight" in without() or not has_part(directory, SIGHT):
         return None
     net, sizes = load_part(directory, SIGHT), load_config(directory)[0].sight
     assert isinstance(net, SightNet) and sizes is not None
-    return Sight(net, sizes.fields)
+    respawn = GAMES[game].respawn
+    return Sight(net, sizes.fields, GAMES[game].field_index(respawn.alive) if respawn else None)

@@ -53,7 +53,7 @@ class TorchBackend:
 
     @cached_property
     def sight(self) -> Sight | None:
-        return load_sight(self.directory)
+        return load_sight(self.game, self.directory)
 
     def worlds(self, players: int) -> WorldSlots | OwnWorlds:
         """A GPU steps them at once, a CPU one after the other."""
