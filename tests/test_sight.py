@@ -176,3 +176,13 @@ def test_what_is_shown_is_told_as_it_is_now(game):
 def test_the_shipped_platformer_reads_what_its_spec_says_it_shows():
     config = load_config(SHIPPED / "platformer")[0]
     assert config.sight == sight.sizes_of("platformer")
+
+
+def test_only_distances_are_near():
+    spec = GAMES["platformer"]
+    told = torch.full((2, len(spec.telemetry)), 10.0)
+    told[1, spec.field_index("enemy_ahead")] = sight.NEAR_TILES - 0.1
+    told[1, spec.field_index("wall_height")] = 0.5
+    marked = sight.near("platformer", told)
+    assert marked[0].sum() == 0
+    assert marked[1].nonzero()[:, 0].tolist() == [spec.field_index("enemy_ahead")]
