@@ -12,7 +12,13 @@ from engine.errors import UsageError
 from engine.lobby.address import in_use
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from engine.supervision.launch_options import check, parse
-from engine.supervision.placement import sharing, team_of, threads_each, together_or_apart
+from engine.supervision.placement import (
+    child_environment,
+    sharing,
+    team_of,
+    threads_each,
+    together_or_apart,
+)
 from tests.engine_harness import ROOT, engine, player
 
 
@@ -169,3 +175,11 @@ def test_auto_layout_on_a_cpu_says_what_it_does_and_serves():
         assert said.startswith("dreamcade: layout: no layout to choose on a CPU")
         with player(running.line().split()[-1]) as me:
             assert me.join() and me.frames(0.2)
+
+
+@pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("3", "3")])
+def test_numpy_in_children_uses_one_thread_unless_told_otherwise(monkeypatch, given, wanted):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OPENBLAS_NUM_THREADS", given)
+    assert child_environment()["OPENBLAS_NUM_THREADS"] == wanted

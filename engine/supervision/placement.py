@@ -107,10 +107,15 @@ def gateway_arguments(
 
 
 def child_environment() -> dict[str, str]:
-    """Children find this same installation, wherever they run."""
+    """Children find this same installation, wherever they run, and numpy's few small products there stay on
+    one thread: OpenBLAS's others would spin between them and take the cores from the models."""
     root = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH", "")
-    return {"PYTHONPATH": os.pathsep.join([root, path] if path else [root])}
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
+    return {
+        "PYTHONPATH": os.pathsep.join([root, path] if path else [root]),
+        "OPENBLAS_NUM_THREADS": threads,
+    }
 
 
 def rank_environment(options: argparse.Namespace, rank: int, world_size: int, port: int) -> dict[str, str]:
