@@ -41,6 +41,7 @@ class Lessons:
         self._alive = False
 
     def look(self, s: Senses, hero: Hero) -> None:
+        """s: what telemetry tells now; hero: where he is by it."""
         if s.alive > 0.5:
             if hero.stands:
                 self._stood, self._floor = hero.x, s.y

@@ -58,7 +58,7 @@ class GameSpec:
     map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
     (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes.
     `respawn` None: nothing leads back to a checkpoint. `shown` names telemetry of what lies ahead, which can
-    be read off one picture."""
+    be read off one picture; names that end in _ahead are distances."""
 
     name: str
     title: str

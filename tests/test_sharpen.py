@@ -6,7 +6,7 @@ import torch
 from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.weights import load_config, load_part
 from engine.training import data, sharpen
-from engine.training.wide_decoder import read_decoder
+from engine.training.wide_decoder import read_part
 from tests.tiny import store_tiny, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +28,7 @@ def sharpened(tmp_path, monkeypatch, *options: str) -> dict[str, torch.Tensor]:
     monkeypatch.setattr(data, "PLAYED_IN_FRAMES", 4)
     monkeypatch.setattr(sharpen, "report", lambda *told: None)
     sharpen.main()
-    return read_decoder(tmp_path / "racing-decoder.safetensors", "decoder")
+    return read_part(tmp_path / "racing-decoder.safetensors", "decoder")
 
 
 def test_only_the_last_two_stages_learn(tmp_path, monkeypatch, capsys):

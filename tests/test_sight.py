@@ -149,7 +149,7 @@ def test_the_stage_trains_one_that_pack_takes_and_that_goes_with_its_encoder(tmp
         "sys.argv", ["pack", "platformer", "--source", str(tmp_path), "--target", str(weights)]
     )
     pack.main()
-    assert load_config(weights)[0].sight == sight.sizes_of("platformer")
+    assert load_config(weights)[0].sight == pack.game_config("platformer").sight
     made = load_part(weights, SIGHT).state_dict()
     assert made["each.weight"].shape != before["each.weight"].shape
     assert pack.packed_config("platformer", weights, {"encoder": {}, "world": {}}, {}).sight is None
@@ -175,7 +175,7 @@ def test_what_is_shown_is_told_as_it_is_now(game):
 
 def test_the_shipped_platformer_reads_what_its_spec_says_it_shows():
     config = load_config(SHIPPED / "platformer")[0]
-    assert config.sight == sight.sizes_of("platformer")
+    assert config.sight == pack.game_config("platformer").sight
 
 
 def test_only_distances_are_near():

@@ -25,7 +25,7 @@ from engine.training.captured import Captured
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
 from engine.training.optim import Training, join_ranks
-from engine.training.wide_decoder import write_decoder
+from engine.training.wide_decoder import write_part
 from engine.training.widen import widened
 from engine.training.world import load_autoencoder
 from games import GAMES
@@ -156,7 +156,7 @@ class DecoderTraining:
 
     def finish(self) -> None:
         state = self.training.averaged()
-        write_decoder(state, self.out, self.game, "decoder")
+        write_part(state, self.out, self.game, "decoder")
         self.decoder.load_state_dict({name: value.float() for name, value in state.items()})
         report(self.game, self.autoencoder, held_out_pool(self.game, self.device, self.args.small))
         print(f"{self.game}: decoder, {self.training.updates} updates", flush=True)

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.config import ExtrapolatorConfig, GameConfig, WideDecoderConfig, WorldConfig
+from engine.config import ExtrapolatorConfig, GameConfig, SightConfig, WideDecoderConfig, WorldConfig
 from engine.models.autoencoder import with_decoder_of
 from engine.models.stored import file_name
 from engine.models.weights import (
@@ -32,7 +32,6 @@ from engine.models.weights import (
     load_config,
     store,
 )
-from engine.training.sight import sizes_of
 from games import GAMES
 
 TEMPERATURE = {"platformer": 0.35}
@@ -53,7 +52,7 @@ def game_config(game: str) -> GameConfig:
         ),
         extrapolator=ExtrapolatorConfig(draft_blocks=DRAFT_BLOCKS),
         wide_decoder=WideDecoderConfig(),
-        sight=sizes_of(game) if spec.shown else None,
+        sight=SightConfig(tuple(map(spec.field_index, spec.shown))) if spec.shown else None,
     )
 
 

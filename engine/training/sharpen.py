@@ -23,7 +23,7 @@ from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
 from engine.training.autoencoder import MASK_WEIGHT, Autoencoder, held_out_pool, picture_loss, report
 from engine.training.data import FramePool, Simulation
 from engine.training.optim import Training
-from engine.training.wide_decoder import parser_for, write_decoder
+from engine.training.wide_decoder import parser_for, write_part
 from engine.training.widen import widened
 
 FIRST_SEED = 320_000
@@ -79,7 +79,7 @@ class SharpenTraining:
     def run(self) -> None:
         self.training.run(self.step, self.game)
         state = self.training.averaged()
-        write_decoder(state, self.args.out, self.game, "decoder")
+        write_part(state, self.args.out, self.game, "decoder")
         print(f"{self.game}: decoder, {self.training.updates} updates, saved", flush=True)
         self._report(state)
 

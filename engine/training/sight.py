@@ -13,18 +13,18 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.backend import load_backend
-from engine.config import ConfigError, SightConfig
+from engine.config import ConfigError
 from engine.models.layers import perturb_on_sphere
 from engine.models.sight_net import SightNet
 from engine.models.telemetry import TelemetryScale
 from engine.models.weights import SHIPPED, SIGHT, WeightsError, load_config
 from engine.training.data import Simulation
 from engine.training.optim import Training
-from engine.training.wide_decoder import parser_for
+from engine.training.pack import game_config
+from engine.training.wide_decoder import parser_for, write_part
 from games import GAMES
 
 FIRST_SEED = 340_000
@@ -36,14 +36,6 @@ NEAR_TILES, NEAR_WORTH, FAR_SHARE = 4.0, 4.0, 0.15
 BATCH, HELD_OUT = 128, 0.07
 
 
-def sizes_of(game: str) -> SightConfig:
-    """Raises ConfigError where the game names nothing that its pictures show."""
-    spec = GAMES[game]
-    if not spec.shown:
-        raise ConfigError(f"{game} names no telemetry that its pictures show (GameSpec.shown)")
-    return SightConfig(tuple(spec.field_index(name) for name in spec.shown))
-
-
 class SightTraining:
     """A fixed set of latents with their telemetry, and the net; `run` until the time is over."""
 
@@ -51,7 +43,9 @@ class SightTraining:
         torch.manual_seed(5)
         self.args, self.game = args, args.game
         weights = args.weights or SHIPPED / args.game
-        sizes = sizes_of(self.game)
+        sizes = game_config(self.game).sight
+        if sizes is None:
+            raise ConfigError(f"{self.game} names no telemetry that its pictures show (GameSpec.shown)")
         config = replace(load_config(weights)[0], sight=sizes)
         self.net = SightNet(config)
         fields = [GAMES[self.game].telemetry[i] for i in sizes.fields]
@@ -79,9 +73,7 @@ class SightTraining:
     def run(self) -> None:
         self.training.run(self.step, self.game, lambda error: f"off by {error:.4f}")
         state = self.training.averaged()
-        self.args.out.mkdir(parents=True, exist_ok=True)
-        named = {f"{SIGHT}.{name}": value for name, value in state.items()}
-        save_file(named, self.args.out / f"{self.game}-{SIGHT}.safetensors")
+        write_part(state, self.args.out, self.game, SIGHT)
         print(f"{self.game}: {SIGHT}, {self.training.updates} updates, saved", flush=True)
         self.net.load_state_dict({name: value.float() for name, value in state.items()})
         self._report()
@@ -107,7 +99,8 @@ def played(game: str, count: int, weights: Path) -> tuple[Tensor, Tensor]:
     simulation = Simulation(game, min(WORLDS, count), "cpu", offset=FIRST_SEED)
     simulation.play_in()
     encoder = load_backend(game, weights=str(weights), roles=("encoder",)).encoder()
-    alive = GAMES[game].field_index("alive")
+    respawn = GAMES[game].respawn
+    alive = GAMES[game].field_index(respawn.alive) if respawn else None
     latents: list[Tensor] = []
     told: list[Tensor] = []
     while sum(map(len, told)) < count:
@@ -115,7 +108,8 @@ def played(game: str, count: int, weights: Path) -> tuple[Tensor, Tensor]:
         simulation.advance(torch.full((simulation.batch,), STEP_FRAMES), STEP_FRAMES)
         now = simulation.world.telemetry()
         kept = near(game, now).amax(1) + torch.rand(len(now)) > 1 - FAR_SHARE
-        kept &= now[:, alive] > 0.5
+        if alive is not None:
+            kept &= now[:, alive] > 0.5
         if not kept.any():
             continue
         pictures = simulation.world.render()[kept]

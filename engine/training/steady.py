@@ -25,7 +25,7 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, load_config, load_part
 from engine.training.measures import gradient_energy
 from engine.training.quantise import dreamed_latents
-from engine.training.wide_decoder import parser_for, read_decoder, write_decoder
+from engine.training.wide_decoder import parser_for, read_part, write_part
 
 FIRST_SEED = 260_000
 SEEDS = 16
@@ -110,7 +110,7 @@ def learner_of(directory: Path, part: str, path: Path | None) -> Decoder:
         packed = load_part(directory, part)
         assert isinstance(packed, Decoder)
         return packed
-    state = read_decoder(path, part)
+    state = read_part(path, part)
     decoder = Decoder(with_decoder_of(load_config(directory)[0].autoencoder, state))
     decoder.load_state_dict(state)
     return decoder
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> Path:
     for name, off in (("before", first), ("after", last)):
         half, most = off.median(), off.max()
         print(f"{name}: apart from the packed CPU decoder by {half:.5f} (median), {most:.5f} (most)")
-    path = write_decoder(learner.state_dict(), args.out, args.game, part)
+    path = write_part(learner.state_dict(), args.out, args.game, part)
     print(f"{args.game}: {updates} updates, {path}")
     return path
 

@@ -66,7 +66,7 @@ class WideDecoderTraining(AutoencoderTraining):
         decoder = self._cpu_decoder()
         wide = widened(decoder, sizes.of(config.autoencoder))
         if self.args.resume:
-            wide.load_state_dict(read_decoder(self.args.resume))
+            wide.load_state_dict(read_part(self.args.resume))
         return self._autoencoder(wide, sizes.of(config.autoencoder))
 
     def _cpu_decoder(self) -> Decoder:
@@ -96,7 +96,7 @@ class WideDecoderTraining(AutoencoderTraining):
     def save(self) -> dict[str, Tensor]:
         """The average so far; returns it."""
         state = self.training.averaged()
-        write_decoder(state, self.out, self.game)
+        write_part(state, self.out, self.game)
         return state
 
     def finish(self) -> None:
@@ -111,7 +111,7 @@ class WideDecoderTraining(AutoencoderTraining):
         report(f"{self.game} wide decoder:", self.model, pool)
 
 
-def write_decoder(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
+def write_part(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
     """The file that `pack` takes, in bfloat16; written beside it and moved there: it is always whole."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{game}-{part}.safetensors"
@@ -122,8 +122,8 @@ def write_decoder(state: Mapping[str, Tensor], out: Path, game: str, part: str =
     return path
 
 
-def read_decoder(path: Path, part: str = WIDE) -> dict[str, Tensor]:
-    """What write_decoder wrote, float32."""
+def read_part(path: Path, part: str = WIDE) -> dict[str, Tensor]:
+    """What write_part wrote, float32."""
     return {name.removeprefix(f"{part}."): value.float() for name, value in load_file(path).items()}
 
 
