@@ -69,6 +69,9 @@ class WorldConfig:
     temperature: float = 0.7
     """What that vector is multiplied by in play; it was trained with 1. Less is calmer: a dream goes less far
     astray and invents less."""
+    lively: float = 0.0
+    """Share of the steps in play whose vector is as in training, drawn by lot: what is rare, a pit or a step,
+    takes a vector that a low temperature never makes."""
     max_stride: int = 8
     rows: int = 10
     columns: int = 15
@@ -80,6 +83,7 @@ class WorldConfig:
         )
         _require(2 <= self.context <= 64, "context", "2 to 64")
         _require(0 <= self.temperature <= 2, "temperature", "0 to 2")
+        _require(0 <= self.lively <= 1, "lively", "0 to 1")
         _require(1 <= self.max_stride <= 8, "max_stride", "1 to 8")
         _require(min(self.buttons, self.telemetry, self.noise) > 0, "buttons", "positive")
 

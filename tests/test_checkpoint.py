@@ -156,6 +156,18 @@ def test_a_level_that_ends_during_a_death_leads_on():
     assert places(dies(2), {"level": 1}, BACK, STILL, dies(1), BACK) == [1, 2, 3, 4, 5, 4]
 
 
+def test_coins_and_levels_are_not_lost_but_with_the_last_life():
+    fallen = {"level": 1, "coins": 4, "lives": 2}
+    checkpoints, steps = snapshots(
+        {"level": 2, "coins": 7}, fallen, fallen | {"coins": 8}, fallen | {"lives": 5}
+    )
+    filed = [checkpoints.file(step) for step in steps][1:]
+    totals = [[value(one.totals, name) for name in ("level", "coins", "lives")] for one in filed]
+    assert totals == [[2, 7, 2], [2, 8, 2], [1, 4, 5]]
+    told = [[value(one.told, name) for name in ("level", "coins", "lives")] for one in filed]
+    assert told == [[0, 0, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 0.5]]
+
+
 def test_a_game_over_leads_to_another_place():
     over = BACK | {"lives": 5}
     assert places(FURTHER, REACHED, dies(0), STILL, over, STILL, dies(4), BACK) == [1, 2, 3, 4, 5, 6, 7, 6]

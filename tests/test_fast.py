@@ -1,5 +1,7 @@
 """engine/fast against engine/models: the OpenVINO graphs and the dream's ring give the same numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,24 @@ def test_same_seed_gives_the_same_dream_and_another_seed_another(backends):
 
     assert np.array_equal(dream(1), dream(1))
     assert not np.array_equal(dream(1), dream(2))
+
+
+def test_some_steps_are_lively_by_lot_and_none_unless_the_config_says_so(backends):
+    def drawn(**changed):
+        world = backends[1].world()
+        world.config = replace(world.config, **changed)
+        world.open(opening(), noise_seed=1)
+        vectors = []
+        for _ in range(60):
+            vectors.append(world.drawn())
+            world.step(np.zeros(4, np.float32), 4)
+        return np.stack(vectors)
+
+    length = np.sqrt((drawn(temperature=0.001, lively=0.3) ** 2).mean(1))
+    lively = length > 0.05
+    assert 0.15 < lively.mean() < 0.45 and 0.8 < length[lively].mean() < 1.2
+    assert length[~lively].max() < 0.005
+    np.testing.assert_allclose(drawn(temperature=0.5), 0.5 * drawn(temperature=1.0), rtol=1e-6)
 
 
 def test_decoders_and_encoders_agree(backends):

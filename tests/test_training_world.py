@@ -14,7 +14,9 @@ from engine.models.weights import SHIPPED, load_part
 from engine.models.world_model import Inputs, WorldModel
 from engine.training import average, context
 from engine.training.average import averaged
-from engine.training.context import misread, noise_levels, noisy, strayed
+from engine.training.context import OwnPast, misread, mistold, noise_levels, noisy, strayed
+from engine.training.data import Clips
+from engine.training.discriminator import Adversary
 from engine.training.pack import keep_lasting, read_parts
 from engine.training.score import MOST_WORTH, field_worth
 from engine.training.world import listen_closely, write_world
@@ -150,3 +152,55 @@ def test_the_shipped_racing_world_keeps_its_look():
     assert isinstance(world, WorldModel)
     rows = [GAMES["racing"].field_index(name) for name in GAMES["racing"].lasting]
     assert not world.to_telemetry.weight[rows].any() and not world.to_telemetry.bias[rows].any()
+
+
+def test_what_lies_ahead_is_told_wrong_in_some_clips_from_some_step_on_and_alike_in_samples():
+    torch.manual_seed(0)
+    shown = torch.tensor([False, True, True])
+    told = torch.arange(600.0)[:, None, None].expand(600, 8, 3).repeat(2, 1, 1)
+    seen = mistold(told, shown, samples=2, share=0.5)
+    torch.testing.assert_close(seen[:600], seen[600:])
+    wrong = seen != told
+    assert not wrong[..., 0].any() and torch.equal(wrong[..., 1], wrong[..., 2])
+    wrong = wrong[:600, :, 1]
+    assert 0.4 < float(wrong.any(1).float().mean()) < 0.55 and 0.25 < float(wrong.float().mean()) < 0.45
+    assert not (wrong[:, :-1] & ~wrong[:, 1:]).any(), "told wrong once, it stays so"
+    others = told.roll(1, 0)[:600, :, 1]
+    torch.testing.assert_close(seen[:600, :, 1], torch.where(wrong, others, told[:600, :, 1]))
+    assert torch.equal(mistold(told, shown, share=0.0), told)
+
+
+def test_every_pass_over_its_own_past_gives_the_model_the_same_layout():
+    """A captured graph is of one layout: another would be compiled anew while it is captured."""
+    config, layouts = tiny_config("platformer").world, []
+
+    def model(latents, previous, inputs):
+        layouts.append((latents.stride(), previous.stride(), inputs.telemetry.stride()))
+        return latents, inputs.telemetry
+
+    steps, fields = 6, config.telemetry
+    latents = to_sphere(torch.randn(3, steps + 2, config.channels, config.rows, config.columns), dim=2)
+    clips = Clips(
+        latents,
+        torch.zeros(3, steps + 2, config.buttons),
+        torch.full((3, steps + 2), 4.0),
+        torch.zeros(3, steps + 2, fields),
+        torch.ones(3, steps + 2, config.rows, config.columns),
+    )
+    OwnPast(model, config)(clips, torch.zeros(3), 3)
+    assert len(layouts) == 3 and len(set(layouts)) == 1
+
+
+def test_the_discriminator_learns_what_no_picture_has_and_points_away_from_it():
+    torch.manual_seed(0)
+    adversary = Adversary(8, "cpu")
+    pattern = torch.randn(8, 1, 1)
+    for _ in range(40):
+        true = to_sphere(torch.randn(16, 8, 10, 15), dim=1)
+        made = to_sphere(true + 0.7 * pattern, dim=1)
+        slope, right = adversary.slope(made, true)
+    assert slope.shape == made.shape and float(right) > 0.8
+    with torch.no_grad():
+        before = adversary.net(made).mean()
+        after = adversary.net(made - 0.5 * slope / slope.square().mean().sqrt()).mean()
+    assert float(after) > float(before)

@@ -8,7 +8,7 @@ lost all lives begins there again, with as many as then.
 
 A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
 was, and fades. Who has passed all of a level for a while has finished it, and the next one begins where the
-opening did.
+opening did. And what was gained stays gained.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
@@ -70,6 +70,7 @@ class Checkpoints:
         self._alive, self._stands, self._lives, self._level, self._place = map(spec.field_index, names)
         self._progress = spec.field_index(respawn.progress)
         self._event = np.array([field.kind == "event" for field in spec.telemetry])
+        self._gained = self._event & (np.arange(len(spec.telemetry)) != self._lives)
         self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
         self._every = respawn.every
 
@@ -92,6 +93,7 @@ class Checkpoints:
         return made if self._respawn is None else self._after(made).filed
 
     def _after(self, made: Snapshot) -> _Memory:
+        made = self._nothing_lost(made)
         memory, now = self._memory, made.totals
         memory = replace(memory, over=self._steps_over(now))
         if memory.over > _OVERDUE:
@@ -110,6 +112,16 @@ class Checkpoints:
         alive = made.totals[self._alive] > 0.5
         lives = float(made.totals[self._lives]) if alive else memory.lives
         return self._kept(replace(memory, filed=made, lives=lives))
+
+    def _nothing_lost(self, made: Snapshot) -> Snapshot:
+        """Coins and levels are lost with the last life alone, where new ones are given: a model that tells of
+        it once may go on to, as it is told what it told."""
+        before, now = self._memory.filed.totals, made.totals
+        lost = self._gained & (now < before - 0.5)
+        if not lost.any() or now[self._lives] > before[self._lives] + 0.5:
+            return made
+        told, totals = np.where(lost, np.float32(0), made.told), np.where(lost, before, now)
+        return Snapshot(made.latent, told, totals)
 
     def _steps_over(self, now: np.ndarray) -> int:
         """_Memory.over with this step."""

@@ -113,8 +113,9 @@ class Dream:
     def drawn(self) -> np.ndarray:
         """The next step's random vector, [D] float32, the same until that is filed."""
         if self._noise is None:
+            lively = self.config.lively > 0 and self.random.random() < self.config.lively
             noise = self.random.standard_normal(self.config.noise, np.float32)
-            self._noise = noise * np.float32(self.config.temperature)
+            self._noise = noise * np.float32(1.0 if lively else self.config.temperature)
         return self._noise
 
     def _snapshot(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Snapshot:

@@ -17,6 +17,9 @@ from torch import Tensor, nn
 from engine.config import WorldConfig
 from engine.models.layers import RMSNorm, rotary, rotate, to_sphere
 
+MOST_STEPS = 256
+"""Of a clip that `WorldModel.forward` takes."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -121,6 +124,9 @@ class WorldModel(nn.Module):
     """See the module's text. `forward` runs whole clips for training, `step` one step with a ring, the same
     numbers."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(self, config: WorldConfig) -> None:
         super().__init__()
         self.config = config
@@ -143,13 +149,16 @@ class WorldModel(nn.Module):
         self.to_telemetry = nn.Linear(width, config.telemetry)
         nn.init.zeros_(self.to_latent.weight)
         nn.init.zeros_(self.to_telemetry.weight)
+        # Of a clip's steps, once: a compiled clip would take them anew for every token, in float64.
+        for name, angles in zip(("cos", "sin"), rotary(torch.arange(MOST_STEPS), config.head_width)):
+            self.register_buffer(name, angles, persistent=False)
 
     def forward(self, latents: Tensor, previous: Tensor, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """latents and previous (those one step before) [B, T, C, H, W] -> the next latents, likewise, and the
         next telemetry [B, T, F]; position t sees steps t - context + 1 to t."""
         batch, steps = latents.shape[:2]
         x, shared = self._tokens(latents.flatten(0, 1), previous.flatten(0, 1), inputs)
-        cos, sin = rotary(torch.arange(steps, device=x.device), self.config.head_width)
+        cos, sin = self.cos[:steps], self.sin[:steps]
         for block in self.blocks:
             if block.time is not None:
                 x = x + block.time(x.unflatten(0, (batch, steps)), cos, sin).flatten(0, 1)

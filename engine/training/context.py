@@ -25,6 +25,9 @@ and where it is told to be, drift apart if both are always the same in training.
 BLURRED = 0.004
 """Root mean square of a passing error of every field, over what the field is worth (engine.training.score):
 what a pixel is worth must not drown in it."""
+MISTOLD_SHARE = 0.3
+"""How many clips are told what lies ahead in another clip (GameSpec.shown): what a dream tells of it and what
+it draws part, and where they do it must go by the picture."""
 STRAYED_SHARE = 0.6
 """How many clips have a part that shows something else."""
 HAZED_SHARE, HAZE = 0.25, (0.1, 0.6)
@@ -51,6 +54,21 @@ def misread(telemetry: Tensor, worth: Tensor, share: float = MISREAD_SHARE, adri
     lasting, passing = torch.randn_like(one), torch.randn_like(telemetry)
     off = (torch.rand_like(one) < adrift) * ADRIFT / worth * torch.randn_like(one)
     return telemetry + wrong * (lasting + 0.5 * passing) + off + BLURRED / worth * torch.randn_like(telemetry)
+
+
+def mistold(telemetry: Tensor, shown: Tensor, samples: int = 1, share: float = MISTOLD_SHARE) -> Tensor:
+    """telemetry [B, T, F] whose fields of `shown` (bool [F]) are another clip's in some clips, from their
+    begin or from some step on. samples: so many copies of all clips stand behind each other, and are told
+    alike."""
+    batch, steps = telemetry.shape[0] // samples, telemetry.shape[1]
+
+    def chance() -> Tensor:
+        return torch.rand(batch, 1, device=telemetry.device)
+
+    begin = torch.where(chance() < 0.5, 0.0, chance() * steps)
+    where = (torch.arange(steps, device=telemetry.device) >= begin) & (chance() < share)
+    another = telemetry.unflatten(0, (samples, -1)).roll(1, 1).flatten(0, 1)
+    return torch.where(where.repeat(samples, 1)[..., None] & shown, another, telemetry)
 
 
 def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> Tensor:
@@ -110,7 +128,8 @@ class OwnPast:
     def __call__(self, clips: Clips, level: Tensor, passes: int) -> tuple[Tensor, Tensor]:
         """Latents [B, T+1, C, H, W] (steps -1 to T-1) and telemetry [B, T, F], true up to a random step of
         each clip. passes: the depth of rollout whose errors they carry; 0 is the truth."""
-        latents, told = clips.latents[:, :-1], clips.telemetry[:, 1:-1]
+        # Contiguous, as all later passes': another layout would be compiled anew, maybe while it is captured.
+        latents, told = clips.latents[:, :-1].contiguous(), clips.telemetry[:, 1:-1].contiguous()
         steps = latents.shape[1] - 1
         begin = torch.randint(0, steps // 2, (len(latents), 1), device=latents.device)
         keep = torch.arange(-1, steps, device=latents.device) <= begin

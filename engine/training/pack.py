@@ -34,8 +34,9 @@ from engine.models.weights import (
 )
 from games import GAMES
 
-TEMPERATURE = {"platformer": 0.35}
-"""Where it is not WorldConfig's: less is sharper there, and nearer to what comes."""
+TEMPERATURE, LIVELY = {"platformer": 0.35}, {"platformer": 0.2}
+"""Where they are not WorldConfig's: less is sharper there, and nearer to what comes; but all ground is flat
+without some steps that are not."""
 DRAFT_BLOCKS = 4
 """Of the shipped extrapolators: a frame filled in takes a thread some 1.5 ms."""
 
@@ -49,6 +50,7 @@ def game_config(game: str) -> GameConfig:
             buttons=spec.n_buttons,
             telemetry=len(spec.telemetry),
             temperature=TEMPERATURE.get(game, WorldConfig.temperature),
+            lively=LIVELY.get(game, WorldConfig.lively),
         ),
         extrapolator=ExtrapolatorConfig(draft_blocks=DRAFT_BLOCKS),
         wide_decoder=WideDecoderConfig(),

@@ -2,9 +2,8 @@
 
     CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
 
-    autoencoder -> world -> decayed-a, decayed-b (its last part, twice) -> their mean
-      -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes -> steady
-      -> (platformer) sight -> OUT/packed
+    autoencoder -> world -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes
+      -> steady -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
 all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
@@ -27,9 +26,7 @@ from games import GAMES
 
 SHARES = {
     "autoencoder": 0.17,
-    "world": 0.275,
-    "decayed-a": 0.1375,
-    "decayed-b": 0.1375,
+    "world": 0.55,
     "decoder": 0.085,
     "extrapolator": 0.06,
     "wide_decoder": 0.09,
@@ -39,18 +36,14 @@ SHARES = {
 GROUPS = (
     ("autoencoder",),
     ("world",),
-    ("decayed-a", "decayed-b"),
     ("decoder", "extrapolator"),
     ("wide_decoder", "probes"),
 )
 """Stages that need nothing of one another run side by side. One alone learns on all GPUs."""
 OVERHEAD_S = 50.0
-WORLD = "--rows 12 --refresh 60"
-DECAYED = f"{WORLD} --two-from 0 --own-from 0 --cooldown 0.8"
 OPTIONS = {
-    "world": f"{WORLD} --two-from 0.4 --own-from 0.5 --cooldown 0.15",
-    "decayed-a": DECAYED,
-    "decayed-b": f"{DECAYED} --seed 2",
+    "world": "--rows 12 --refresh 60 --two-from 0.3 --own-from 0.4 --cooldown 0.5 --adversarial 0.5"
+    " --lr 7.5e-4 --muon-lr 2.6e-3",
     "decoder": "--widths 224 160 64 48 --muon-lr 1e-3",
 }
 DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5 --mask 30"}
@@ -69,29 +62,25 @@ class Stages:
 
     def command(self, stage: str, minutes: float) -> list[str]:
         """Of a stage that learns on GPUs, for so many minutes of the clock."""
-        decayed, several = stage.startswith("decayed"), self.gpus > 1 and (stage,) in GROUPS
+        several = self.gpus > 1 and (stage,) in GROUPS
         # Two games may train side by side.
         ranks = [f"--nproc-per-node={self.gpus}", f"--master-port={29_500 + os.getpid() % 1_000}"]
         command = [sys.executable, "-m", *(["torch.distributed.run", *ranks, "-m"] if several else [])]
         command += [
-            f"engine.training.{'world' if decayed else stage}",
+            f"engine.training.{stage}",
             self.game,
             "--minutes",
             f"{minutes:.2f}",
         ]
-        target = self.out / stage if decayed or stage == "world" else self.out
-        command += ["--out", str(self.packed if stage == "probes" else target)]
+        command += ["--out", str(self.packed if stage == "probes" else self.out)]
         if stage == "wide_decoder":
             command += ["--weights", str(self.packed)]
         elif stage not in ("autoencoder", "probes"):
             command += ["--autoencoder", str(self.out / f"{self.game}-autoencoder.safetensors")]
         command += OPTIONS.get(stage, "").split()
         command += DECODER[self.game].split() if stage == "decoder" else []
-        found = self.worlds(self.out / "world") if decayed else self.earlier(stage)
+        found = self.earlier(stage)
         return command + (["--resume", *map(str, found)] if found else [])
-
-    def worlds(self, directory: Path) -> list[Path]:
-        return [directory / f"{self.game}-world-{half}.safetensors" for half in (0, 1)]
 
     def earlier(self, stage: str) -> list[Path]:
         """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
@@ -106,9 +95,6 @@ class Stages:
             str(self.out),
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
-        if "decayed-a" in group:
-            runs = [f"{self.out / stage}=1" for stage in group]
-            return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = SHARPEN.get(self.game, "").split()
             sharpen = self._plain("sharpen", "--weights", str(self.packed), *how, "--out", out)

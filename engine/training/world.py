@@ -28,16 +28,19 @@ from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
 from engine.training.context import (
     MISREAD_SHARE,
+    MISTOLD_SHARE,
     STRAYED_SHARE,
     OwnPast,
     conditions,
     misread,
+    mistold,
     mixed,
     noise_levels,
     noisy,
     strayed,
 )
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
+from engine.training.discriminator import Adversary
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score, field_worth
@@ -63,6 +66,8 @@ class WorldTraining:
         self.autoencoder = load_autoencoder(args.autoencoder, self.device)
         self.bank = self._fill_bank()
         self.worth = self._field_worth()
+        shown = [field.name in spec.shown for field in spec.telemetry]
+        self.shown = torch.tensor(shown, device=self.device)
         model = WorldModel(self.config).to(self.device)
         listen_closely(model, self.worth)
         if args.resume:
@@ -73,6 +78,7 @@ class WorldTraining:
         self.training = Training(
             model, args.minutes * 60, args.lr, args.muon_lr, warmup=300, cooldown=args.cooldown
         )
+        self.adversary = Adversary(self.config.channels, self.device) if args.adversarial else None
         self.own_past = OwnPast(self.compiled, self.config)
         self.learn = Captured(self._learn)
         some, rounds = (2, 1) if args.small else (4, 24)
@@ -121,7 +127,7 @@ class WorldTraining:
             check(self.game, kept, self.autoencoder, self.device, self.args.small)
 
     def step(self) -> Tensor:
-        """One update. Returns energy score, telemetry error and the number of passes, [3]."""
+        """One update. Returns what `_learn` does and the number of passes, [4]."""
         if self.training.updates % self.args.refresh == 0:
             with mixed(self.device):
                 self.bank.advance()
@@ -138,25 +144,38 @@ class WorldTraining:
         return torch.cat((losses, losses.new_full((1,), float(passes))))
 
     def _learn(self, latents: Tensor, told: Tensor, level: Tensor, *parts: Tensor, samples: int) -> Tensor:
-        """Gradients of one batch. Returns energy score and telemetry error, [2]."""
+        """Gradients of one batch. Returns energy score, telemetry error and how often the discriminator is
+        right, [3]."""
         clips, true = Clips(*parts), self.args.rows // samples
         given = noisy(strayed(latents, samples, self.args.strayed), level)
+        told = mistold(told, self.shown, samples, self.args.mistold)
         told = misread(told, self.worth, self.args.misread, self.args.adrift)
         with mixed(self.device):
             inputs = conditions(self.config, clips, told, level)
             made, read = self.compiled(given[:, 1:], given[:, :-1], inputs)
-        dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
+        own, said = (part.detach().requires_grad_(True) for part in (made, read))
+        dreamed = [Made(z, t) for z, t in zip(own.split(true), said.split(true))]
         truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
         scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric, self.worth)
-        self.training.backward(scores.loss)
-        return torch.stack((scores.picture.detach(), scores.telemetry.detach()))
+        slope, told_slope = torch.autograd.grad(scores.loss, (own, said))
+        right = scores.loss.new_full((), 0.5)
+        if self.adversary and samples > 1:
+            with mixed(self.device):
+                against, right = self.adversary.slope(
+                    made.detach().flatten(0, 1), clips.latents[:, 2:].flatten(0, 1)
+                )
+            against = against.view_as(slope)
+            slope = slope + against * (self.args.adversarial * slope.norm() / (against.norm() + 1e-12))
+        self.training.backward((made * slope).sum() + (read * told_slope).sum())
+        return torch.stack((scores.picture.detach(), scores.telemetry.detach(), right))
 
     def _say(self, sums: Tensor, seconds: float) -> None:
-        score, telemetry, passes = sums.mean(0).tolist()
-        clean = sums[sums[:, 2] == 0]
+        score, telemetry, right, passes = sums.mean(0).tolist()
+        clean = sums[sums[:, 3] == 0]
         print(
             f"{self.game} {self.training.progress:4.0%} update {self.training.updates} score {score:.4f} "
             f"(own past none: {clean[:, 0].mean():.4f}) telemetry {telemetry:.4f} passes {passes:.1f} "
+            f"told apart {right:.2f} "
             f"{seconds * 1e3:.0f} ms/update, latents {self.bank.count * self.bank.simulation.batch}",
             flush=True,
         )
@@ -245,6 +264,18 @@ def main() -> None:
         "--adrift", type=float, default=0.0, help="share of the telemetry told a little wrong, lastingly"
     )
     parser.add_argument(
+        "--mistold",
+        type=float,
+        default=MISTOLD_SHARE,
+        help="share of the clips that are told what lies ahead in another",
+    )
+    parser.add_argument(
+        "--adversarial",
+        type=float,
+        default=0.0,
+        help="what a discriminator of latents counts, as a share of the score's slope, with two samples",
+    )
+    parser.add_argument(
         "--eventful",
         type=float,
         default=0.0,
@@ -253,8 +284,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn; runs to be averaged differ")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    if not all(0 <= share <= 1 for share in (args.adrift, args.eventful, args.strayed, args.misread)):
-        parser.error("--adrift, --eventful, --strayed and --misread are shares, 0 to 1")
+    shares = ("adversarial", "adrift", "eventful", "strayed", "misread", "mistold")
+    if not all(0 <= vars(args)[name] <= 1 for name in shares):
+        parser.error(f"{', '.join(f'--{name}' for name in shares)} are shares, 0 to 1")
     if args.small:
         args.rows, args.steps, args.refresh = 4, 6, 8
     torch.set_float32_matmul_precision("high")
