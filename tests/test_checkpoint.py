@@ -144,26 +144,30 @@ def test_a_death_in_the_next_level_leads_back_to_its_beginning():
     assert places(ALL, *[STILL] * _OVERDUE, {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
 
 
-def test_a_new_level_is_another_place_kept_anew_for_its_first_steps():
-    assert places({"level": 1}, dies(2), BACK)[-1] == 1
-    assert places({"level": 1}, STILL, STILL, dies(2), BACK)[-1] == 3
-    assert places({"level": 1}, *[STILL] * 12, dies(2), BACK)[-1] == 8
-    assert places({"level": 1}, STILL, dies(2), BACK, STILL, dies(1), BACK)[-1] == 2, "renewed no longer"
-    assert places({"level": 1} | AIR, STILL, dies(2), BACK)[-1] == 4, "nothing is known of it"
+NEAR, NEXT = {"progress": 0.9}, {"progress": 0.0, "level": 1}
 
 
-def test_a_level_that_ends_during_a_death_leads_on():
-    assert places(dies(2), {"level": 1}, BACK, STILL, dies(1), BACK) == [1, 2, 3, 4, 5, 4]
+def test_a_finish_that_is_told_leads_to_where_the_opening_did():
+    assert places(NEAR, NEXT, STILL, dies(2), BACK) == [1, 0, 3, 4, 0]
+    assert places(NEAR, dies(2), NEXT, BACK, STILL, dies(1), BACK) == [1, 2, 0, 4, 5, 6, 0], "in a death too"
+
+
+def test_a_finish_far_from_the_end_or_told_again_is_none():
+    checkpoints, steps = snapshots(NEAR, NEXT, {"level": 2}, {"level": 3}, {"progress": 0.7}, {"level": 4})
+    filed = [checkpoints.file(step) for step in steps]
+    assert [int(one.latent[0, 0, 0]) for one in filed] == [1, 0, 3, 4, 5, 6]
+    assert [value(one.totals, "level") for one in filed] == [0, 1, 1, 1, 1, 1]
+    assert [value(one.told, "level") for one in filed] == [0.5, 0, 0, 0, 0, 0]
 
 
 def test_coins_and_levels_are_not_lost_but_with_the_last_life():
-    fallen = {"level": 1, "coins": 4, "lives": 2}
+    fallen = {"level": 0, "coins": 4, "lives": 2}
     checkpoints, steps = snapshots(
-        {"level": 2, "coins": 7}, fallen, fallen | {"coins": 8}, fallen | {"lives": 5}
+        {"coins": 7} | NEAR, {"level": 2} | NEAR, fallen, fallen | {"coins": 8}, fallen | {"lives": 5}
     )
-    filed = [checkpoints.file(step) for step in steps][1:]
+    filed = [checkpoints.file(step) for step in steps][2:]
     totals = [[value(one.totals, name) for name in ("level", "coins", "lives")] for one in filed]
-    assert totals == [[2, 7, 2], [2, 8, 2], [1, 4, 5]]
+    assert totals == [[1, 7, 2], [1, 8, 2], [0, 4, 5]]
     told = [[value(one.told, name) for name in ("level", "coins", "lives")] for one in filed]
     assert told == [[0, 0, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 0.5]]
 

@@ -7,8 +7,9 @@ first is kept, and filed in place of the step of the second. The opening's last 
 lost all lives begins there again, with as many as then.
 
 A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
-was, and fades. Who has passed all of a level for a while has finished it, and the next one begins where the
-opening did. And what was gained stays gained.
+was, and fades; and what it makes of a finish is a second of mush, told again and again. Who has passed all of
+a level for a while has finished it, or who is told so near its end, and the next one begins where the opening
+did. Coins and levels that it tells away from one who lives are not lost.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
@@ -24,8 +25,9 @@ _RENEWALS = 8
 pictures there are the poorest."""
 
 
-_OVERDUE, _ALL = 8, 0.98
-"""So many steps on the ground with so much of the level passed, and it is over."""
+_OVERDUE, _ALL, _NEAR = 8, 0.98, 0.8
+"""So many steps on the ground with so much of the level passed, and it is over; with less than the last none
+is."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,13 @@ class Checkpoints:
         return made if self._respawn is None else self._after(made).filed
 
     def _after(self, made: Snapshot) -> _Memory:
-        made = self._nothing_lost(made)
+        made = self._credible(made)
         memory, now = self._memory, made.totals
         memory = replace(memory, over=self._steps_over(now))
-        if memory.over > _OVERDUE:
+        if memory.over > _OVERDUE or self._rose(self._level, now):
             made = self._next_level(memory.home, now)
             memory = replace(memory, kept=None, renewals=1, begin=None, reached=0, over=0)
-        elif self._cut_to_a_new_place(now):
+        elif self._rose(self._lives, now):  # a game over's new ones
             memory = replace(memory, kept=None, renewals=_RENEWALS, begin=None, reached=0)
         elif self._comes_back(now) and now[self._lives] < 0.5:
             made = self._there(memory.home, now, memory.home.totals[self._lives])
@@ -113,15 +115,15 @@ class Checkpoints:
         lives = float(made.totals[self._lives]) if alive else memory.lives
         return self._kept(replace(memory, filed=made, lives=lives))
 
-    def _nothing_lost(self, made: Snapshot) -> Snapshot:
-        """Coins and levels are lost with the last life alone, where new ones are given: a model that tells of
-        it once may go on to, as it is told what it told."""
+    def _credible(self, made: Snapshot) -> Snapshot:
+        """Coins and levels are lost with the last life alone, where new ones are given, and no level is
+        finished far from its end: a model that tells of it once may go on to, as it is told what it told."""
         before, now = self._memory.filed.totals, made.totals
-        lost = self._gained & (now < before - 0.5)
-        if not lost.any() or now[self._lives] > before[self._lives] + 0.5:
+        wrong = self._gained & (now < before - 0.5) & (not self._rose(self._lives, now))
+        wrong[self._level] |= self._rose(self._level, now) and before[self._progress] < _NEAR
+        if not wrong.any():
             return made
-        told, totals = np.where(lost, np.float32(0), made.told), np.where(lost, before, now)
-        return Snapshot(made.latent, told, totals)
+        return Snapshot(made.latent, np.where(wrong, np.float32(0), made.told), np.where(wrong, before, now))
 
     def _steps_over(self, now: np.ndarray) -> int:
         """_Memory.over with this step."""
@@ -129,10 +131,8 @@ class Checkpoints:
             return 0
         return self._memory.over + int(min(now[self._alive], now[self._stands]) > 0.5)
 
-    def _cut_to_a_new_place(self, now: np.ndarray) -> bool:
-        """A level was finished, or new lives after a game over were given."""
-        before = self._memory.filed.totals
-        return any(now[i] > before[i] + 0.5 for i in (self._level, self._lives))
+    def _rose(self, field: int, now: np.ndarray) -> bool:
+        return bool(now[field] > self._memory.filed.totals[field] + 0.5)
 
     def _comes_back(self, now: np.ndarray) -> bool:
         """From a death that cost a life. A flag that flickers costs none."""
@@ -159,7 +159,7 @@ class Checkpoints:
         """One more level finished, the way and all totals as they are."""
         there = self._there(home, now, now[self._lives])
         totals = np.where(self._change, now, there.totals)
-        totals[self._level] += 1
+        totals[self._level] = self._memory.filed.totals[self._level] + 1
         return Snapshot(there.latent, there.told, totals)
 
     def _there(self, kept: Snapshot, now: np.ndarray, lives: float) -> Snapshot:

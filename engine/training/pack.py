@@ -34,7 +34,7 @@ from engine.models.weights import (
 )
 from games import GAMES
 
-TEMPERATURE, LIVELY = {"platformer": 0.35}, {"platformer": 0.2}
+TEMPERATURE, LIVELY = {"platformer": 0.2}, {"platformer": 0.2}
 """Where they are not WorldConfig's: less is sharper there, and nearer to what comes; but all ground is flat
 without some steps that are not."""
 DRAFT_BLOCKS = 4

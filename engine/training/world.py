@@ -9,7 +9,8 @@ tokens, and over whole pictures with their telemetry, so that what a sample says
 for the first part of the time one sample, which is the same score without its spread term and twice as many
 clips. In the later part the model sees its own outputs: some passes without gradient replace the latents it
 is given by those it predicted, at all positions at once, so that after k passes a position carries the errors
-of a k-step rollout."""
+of a k-step rollout. With --adversarial a discriminator of latents has its say beside the score, whose slope
+sets how loud: a sample shall be one of the futures, not half of each."""
 
 import argparse
 import random
