@@ -41,7 +41,8 @@ class Respawn:
                    grows, another place begins.
     place  a count of the way gone: a checkpoint lies at each `every` of it, in its unit, from the level's
            beginning on.
-    progress  a value: the share of the level that is passed. A level ends when it is 1."""
+    progress  a value: the share of the level that is passed. A level ends when it is 1.
+    height, lowest  a value, and what it is at least where one can stand: who is lower has fallen."""
 
     alive: str
     stands: str
@@ -50,6 +51,8 @@ class Respawn:
     place: str
     every: float
     progress: str
+    height: str
+    lowest: float
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def snapshots(*story: Changes) -> tuple[Checkpoints, list[Snapshot]]:
 def places(*story: Changes) -> list[int]:
     """For each step the number of that whose picture is filed; the opening's last is 0."""
     checkpoints, steps = snapshots(*story)
-    return [int(checkpoints.file(step).latent[0, 0, 0]) for step in steps]
+    return [int(checkpoints.file(step, STRIDE).latent[0, 0, 0]) for step in steps]
 
 
 def test_a_lost_life_leads_back_to_the_opening():
@@ -125,13 +125,13 @@ ALL = {"progress": 1.0}
 
 def test_who_has_passed_all_of_a_level_for_a_while_begins_the_next_where_the_opening_did():
     checkpoints, steps = snapshots({"x": 10.5, "coins": 4}, ALL, *[STILL] * 12)
-    filed = [checkpoints.file(step) for step in steps]
+    filed = [checkpoints.file(step, STRIDE) for step in steps]
     shown = [int(one.latent[0, 0, 0]) for one in filed]
     first = shown.index(0)
     assert shown[:first] == list(range(1, first + 1)) and first == 1 + _OVERDUE
     assert [value(filed[first].totals, name) for name in ("level", "coins", "lives", "x")] == [1, 4, 3, 10.5]
     assert value(filed[first].totals, "progress") == 0
-    again = checkpoints.file(made(99, filed[first].totals))
+    again = checkpoints.file(made(99, filed[first].totals), STRIDE)
     assert int(again.latent[0, 0, 0]) == 99, "once"
 
 
@@ -154,7 +154,7 @@ def test_a_finish_that_is_told_leads_to_where_the_opening_did():
 
 def test_a_finish_far_from_the_end_or_told_again_is_none():
     checkpoints, steps = snapshots(NEAR, NEXT, {"level": 2}, {"level": 3}, {"progress": 0.7}, {"level": 4})
-    filed = [checkpoints.file(step) for step in steps]
+    filed = [checkpoints.file(step, STRIDE) for step in steps]
     assert [int(one.latent[0, 0, 0]) for one in filed] == [1, 0, 3, 4, 5, 6]
     assert [value(one.totals, "level") for one in filed] == [0, 1, 1, 1, 1, 1]
     assert [value(one.told, "level") for one in filed] == [0.5, 0, 0, 0, 0, 0]
@@ -165,11 +165,32 @@ def test_coins_and_levels_are_not_lost_but_with_the_last_life():
     checkpoints, steps = snapshots(
         {"coins": 7} | NEAR, {"level": 2} | NEAR, fallen, fallen | {"coins": 8}, fallen | {"lives": 5}
     )
-    filed = [checkpoints.file(step) for step in steps][2:]
+    filed = [checkpoints.file(step, STRIDE) for step in steps][2:]
     totals = [[value(one.totals, name) for name in ("level", "coins", "lives")] for one in filed]
     assert totals == [[1, 7, 2], [1, 8, 2], [0, 4, 5]]
     told = [[value(one.told, name) for name in ("level", "coins", "lives")] for one in filed]
     assert told == [[0, 0, 0.5], [0, 0.5, 0.5], [0.5, 0.5, 0.5]]
+
+
+def test_who_lives_on_below_all_ground_has_fallen():
+    low = {"y": -1}
+    assert places(low, STILL, STILL, STILL, STILL) == [1, 2, 3, 0, 5], "four steps of four frames"
+    assert places(low, STILL, {"y": 1}, low, STILL, STILL) == [1, 2, 3, 4, 5, 6], "a fall that is told so"
+    checkpoints, steps = snapshots(FURTHER, REACHED, low, *[STILL] * 3)
+    filed = [checkpoints.file(step, STRIDE) for step in steps][-1]
+    assert int(filed.latent[0, 0, 0]) == 2 and value(filed.totals, "lives") == 2
+
+
+@pytest.mark.parametrize("told, left", [(3, 2), (2, 2)], ids=["a life is lost", "was told to be"])
+def test_who_is_dead_for_good_comes_back(told, left):
+    checkpoints, steps = snapshots(FURTHER, REACHED, dies(told), *[STILL] * 20)
+    filed = [checkpoints.file(step, STRIDE) for step in steps]
+    shown = [int(one.latent[0, 0, 0]) for one in filed]
+    again = shown.index(2, 2)
+    assert again == 2 + 60 // STRIDE and value(filed[again].totals, "lives") == left
+    checkpoints, steps = snapshots(*[dies(1)] * 17)
+    filed = [checkpoints.file(step, STRIDE) for step in steps][15]
+    assert int(filed.latent[0, 0, 0]) == 0 and value(filed.totals, "lives") == 1, "where nothing is kept too"
 
 
 def test_a_game_over_leads_to_another_place():
@@ -190,7 +211,7 @@ def test_who_has_no_life_left_begins_at_the_opening_with_all_of_them():
         BACK,
     )
     checkpoints, steps = snapshots(*story)
-    filed = [checkpoints.file(step) for step in steps]
+    filed = [checkpoints.file(step, STRIDE) for step in steps]
     assert [int(step.latent[0, 0, 0]) for step in filed] == [1, 2, 3, 0, 5, 6, 7, 0]
     assert [value(filed[3].totals, name) for name in ("lives", "coins", "x")] == [3, 4, 10]
 
@@ -202,7 +223,7 @@ def test_a_game_over_in_a_level_of_which_nothing_is_known_leads_to_the_opening_t
 def test_an_opening_in_the_air_is_no_checkpoint():
     checkpoints, steps = snapshots(AIR, STILL, GROUND, STILL, dies(2), BACK)
     checkpoints.open(steps[0])
-    assert [int(checkpoints.file(step).latent[0, 0, 0]) for step in steps[1:]] == [2, 3, 4, 5, 3]
+    assert [int(checkpoints.file(step, STRIDE).latent[0, 0, 0]) for step in steps[1:]] == [2, 3, 4, 5, 3]
 
 
 def test_what_is_told_there_is_the_place_as_it_was_and_the_player_as_he_is():
@@ -210,7 +231,7 @@ def test_what_is_told_there_is_the_place_as_it_was_and_the_player_as_he_is():
     checkpoints, steps = snapshots(
         FURTHER, reached, {"x": 11.9, "y": 3, "coins": 6}, dies(2), BACK | {"coins": 7}
     )
-    filed = [checkpoints.file(step) for step in steps][-1]
+    filed = [checkpoints.file(step, STRIDE) for step in steps][-1]
     wanted = {
         "x": 11.1,
         "y": 7,
@@ -231,10 +252,10 @@ def test_a_draft_is_what_would_be_filed_and_changes_nothing():
     other = made(99, told_of({"level": 1})[-1])
     for step, place in zip(steps, places(*story)):
         for drafted in (other, step, other):
-            draft = checkpoints.draft(drafted)
+            draft = checkpoints.draft(drafted, STRIDE)
             assert drafted is other or draft.latent[0, 0, 0] == place
-        draft = checkpoints.draft(step)
-        filed = checkpoints.file(step)
+        draft = checkpoints.draft(step, STRIDE)
+        filed = checkpoints.file(step, STRIDE)
         assert np.array_equal(draft.latent, filed.latent) and np.array_equal(draft.totals, filed.totals)
 
 
@@ -244,7 +265,9 @@ def test_where_nothing_leads_back_every_step_is_filed_as_it_was_made(monkeypatch
     for checkpoints in (racing, Checkpoints(SPEC)):
         steps = [made(number, totals) for number, totals in enumerate(told_of(dies(2), BACK))]
         checkpoints.open(steps[0])
-        assert all(checkpoints.draft(step) is checkpoints.file(step) is step for step in steps[1:])
+        assert all(
+            checkpoints.draft(step, STRIDE) is checkpoints.file(step, STRIDE) is step for step in steps[1:]
+        )
 
 
 def test_what_a_game_tells_of_its_checkpoints_are_fields_of_its_telemetry():

@@ -9,7 +9,8 @@ lost all lives begins there again, with as many as then.
 A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
 was, and fades; and what it makes of a finish is a second of mush, told again and again. Who has passed all of
 a level for a while has finished it, or who is told so near its end, and the next one begins where the opening
-did. Coins and levels that it tells away from one who lives are not lost.
+did. Coins and levels that it tells away from one who lives are not lost. And who is told to live on below all
+ground, or to be dead for good, has fallen.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
@@ -25,6 +26,9 @@ _RENEWALS = 8
 pictures there are the poorest."""
 
 
+_SUNK, _LONG = 12, 60
+"""So many frames told alive where nobody can stand, or told dead, and a life is lost that leads back: in the
+simulator a fall takes some 8 until it is a death, and a death 44."""
 _OVERDUE, _ALL, _NEAR = 8, 0.98, 0.8
 """So many steps on the ground with so much of the level passed, and it is over; with less than the last none
 is."""
@@ -58,6 +62,9 @@ class _Memory:
     """When the hero was last alive."""
     over: int = 0
     """Steps on the ground since all of the level is passed."""
+    sunk: int = 0
+    dead: int = 0
+    """Frames alive where nobody can stand, frames dead, up to now."""
 
 
 class Checkpoints:
@@ -70,7 +77,8 @@ class Checkpoints:
             return
         names = (respawn.alive, respawn.stands, respawn.lives, respawn.level, respawn.place)
         self._alive, self._stands, self._lives, self._level, self._place = map(spec.field_index, names)
-        self._progress = spec.field_index(respawn.progress)
+        self._progress, self._height = map(spec.field_index, (respawn.progress, respawn.height))
+        self._lowest = respawn.lowest
         self._event = np.array([field.kind == "event" for field in spec.telemetry])
         self._gained = self._event & (np.arange(len(spec.telemetry)) != self._lives)
         self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
@@ -83,31 +91,36 @@ class Checkpoints:
             lives = float(last.totals[self._lives])
             self._memory = self._kept(_Memory(last, last, None, 1, None, 0, lives))
 
-    def file(self, made: Snapshot) -> Snapshot:
-        """What is filed of the step that was made: itself, or the place that it leads back to."""
+    def file(self, made: Snapshot, frames: int) -> Snapshot:
+        """What is filed of the step of so many frames that was made: itself, or the place that it leads back
+        to."""
         if self._respawn is None:
             return made
-        self._memory = self._after(made)
+        self._memory = self._after(made, frames)
         return self._memory.filed
 
-    def draft(self, made: Snapshot) -> Snapshot:
+    def draft(self, made: Snapshot, frames: int) -> Snapshot:
         """What `file` would give; remembers nothing."""
-        return made if self._respawn is None else self._after(made).filed
+        return made if self._respawn is None else self._after(made, frames).filed
 
-    def _after(self, made: Snapshot) -> _Memory:
+    def _after(self, made: Snapshot, frames: int) -> _Memory:
         made = self._credible(made)
-        memory, now = self._memory, made.totals
-        memory = replace(memory, over=self._steps_over(now))
+        memory, now = self._counted(made.totals, frames), made.totals
+        back, left = self._comes_back(now), float(now[self._lives])
+        fallen = memory.sunk > _SUNK or memory.dead > _LONG
+        if fallen and not back:
+            left = min(left, memory.lives - 1)
+            memory = replace(memory, sunk=0, dead=0)
         if memory.over > _OVERDUE or self._rose(self._level, now):
             made = self._next_level(memory.home, now)
             memory = replace(memory, kept=None, renewals=1, begin=None, reached=0, over=0)
         elif self._rose(self._lives, now):  # a game over's new ones
             memory = replace(memory, kept=None, renewals=_RENEWALS, begin=None, reached=0)
-        elif self._comes_back(now) and now[self._lives] < 0.5:
-            made = self._there(memory.home, now, memory.home.totals[self._lives])
+        elif (back or fallen) and (left < 0.5 or (fallen and memory.kept is None)):
+            made = self._there(memory.home, now, left if left > 0.5 else memory.home.totals[self._lives])
             memory = replace(memory, kept=None, renewals=1, begin=None, reached=0)
-        elif self._comes_back(now) and memory.kept is not None:
-            made = self._there(memory.kept, now, now[self._lives])
+        elif (back or fallen) and memory.kept is not None:
+            made = self._there(memory.kept, now, left)
             memory = replace(memory, renewals=0)  # what was to be kept was where the hero died
         elif (reached := self._checkpoints_until(now)) > memory.reached:
             memory = replace(memory, renewals=max(memory.renewals, 1), reached=reached)
@@ -125,11 +138,16 @@ class Checkpoints:
             return made
         return Snapshot(made.latent, np.where(wrong, np.float32(0), made.told), np.where(wrong, before, now))
 
-    def _steps_over(self, now: np.ndarray) -> int:
-        """_Memory.over with this step."""
-        if now[self._progress] <= _ALL:
-            return 0
-        return self._memory.over + int(min(now[self._alive], now[self._stands]) > 0.5)
+    def _counted(self, now: np.ndarray, frames: int) -> _Memory:
+        """The memory with this step in its counts."""
+        memory, alive = self._memory, now[self._alive] > 0.5
+        over = memory.over + int(alive and now[self._stands] > 0.5)
+        return replace(
+            memory,
+            over=over if now[self._progress] > _ALL else 0,
+            sunk=memory.sunk + frames if alive and now[self._height] < self._lowest else 0,
+            dead=0 if alive else memory.dead + frames,
+        )
 
     def _rose(self, field: int, now: np.ndarray) -> bool:
         return bool(now[field] > self._memory.filed.totals[field] + 0.5)

@@ -99,13 +99,13 @@ class Dream:
             self._keep()
             self._drafted = _Drafted(np.array(buttons, np.float32), stride, self._computed(buttons, stride))
         made = self._drafted.made
-        filed = self.checkpoints.draft(self._snapshot(made.latent, made.told, stride))
+        filed = self.checkpoints.draft(self._snapshot(made.latent, made.told, stride), stride)
         return Step(filed.latent, filed.totals)
 
     def file(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Step:
         """What a step made is what the next one begins from; if it led back to a checkpoint, the next one
         begins there, as behind a cut: `previous` stays the picture before."""
-        filed = self.checkpoints.file(self._snapshot(latent, told, stride))
+        filed = self.checkpoints.file(self._snapshot(latent, told, stride), stride)
         self.previous, self.latent, self.told = self.latent, filed.latent, filed.told
         self.totals = torch.from_numpy(filed.totals)
         return Step(filed.latent, filed.totals)

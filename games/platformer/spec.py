@@ -88,6 +88,8 @@ SPEC = GameSpec(
         place="x",
         every=CHECKPOINT_SLOTS * SLOT,
         progress="progress",
+        height="y",
+        lowest=0.5,
     ),
     shown=(
         "gap_ahead",
