@@ -12,8 +12,8 @@ from engine.models.extrapolator import extrapolate
 from engine.models.layers import perturb_on_sphere, rotary, to_sphere
 from engine.models.telemetry import TelemetryScale
 from engine.models.world_model import Inputs, WorldModel
+from engine.training.files import with_new_fields
 from engine.training.score import Made, energy_score
-from engine.training.world import with_new_fields
 from games import GAMES
 from tests.tiny import shaken, tiny_config
 

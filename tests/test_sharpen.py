@@ -6,7 +6,7 @@ import torch
 from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.weights import load_config, load_part
 from engine.training import data, sharpen
-from engine.training.wide_decoder import read_part
+from engine.training.files import read_part
 from tests.tiny import store_tiny, tiny_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,9 +17,10 @@ from engine.training.average import averaged
 from engine.training.context import OwnPast, misread, mistold, noise_levels, noisy, strayed
 from engine.training.data import Clips
 from engine.training.discriminator import Adversary
+from engine.training.files import write_world
 from engine.training.pack import keep_lasting, read_parts
 from engine.training.score import MOST_WORTH, field_worth
-from engine.training.world import listen_closely, write_world
+from engine.training.world import listen_closely
 from games import GAMES
 from tests.tiny import shaken, tiny_config
 

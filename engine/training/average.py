@@ -12,8 +12,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from engine.training.files import write_world
 from engine.training.pack import read_parts
-from engine.training.world import write_world
 from games import GAMES
 
 

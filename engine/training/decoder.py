@@ -24,10 +24,9 @@ from engine.training.autoencoder import EDGE_WEIGHT, MASK_WEIGHT, held_out_pool,
 from engine.training.captured import Captured
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
+from engine.training.files import load_autoencoder, write_part
 from engine.training.optim import Training, join_ranks
-from engine.training.wide_decoder import write_part
 from engine.training.widen import widened
-from engine.training.world import load_autoencoder
 from games import GAMES
 
 DEPTHS, DEPTH_WEIGHTS = (0, 1, 3, 8), (4, 2, 1, 1)

@@ -32,12 +32,12 @@ from engine.models.weights import SHIPPED, WeightsError, build, load_config, loa
 from engine.training.autoencoder import edge_strength
 from engine.training.captured import Captured
 from engine.training.context import mixed
+from engine.training.files import load_autoencoder
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.live_windows import LiveWindows, encoder_function, sizes_for
 from engine.training.optim import Training, join_ranks
 from engine.training.pack import DRAFT_BLOCKS, game_config
 from engine.training.runs import Encode, Windows, windows
-from engine.training.world import load_autoencoder
 from games import GAMES
 
 ERROR_WEIGHT, PIXEL_WEIGHT, EDGE_WEIGHT = 0.02, 50.0, 10.0

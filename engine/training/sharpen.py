@@ -22,8 +22,9 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
 from engine.training.autoencoder import MASK_WEIGHT, Autoencoder, held_out_pool, picture_loss, report
 from engine.training.data import FramePool, Simulation
+from engine.training.files import write_part
 from engine.training.optim import Training
-from engine.training.wide_decoder import parser_for, write_part
+from engine.training.wide_decoder import parser_for
 from engine.training.widen import widened
 
 FIRST_SEED = 320_000

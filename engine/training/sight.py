@@ -22,9 +22,10 @@ from engine.models.sight_net import SightNet
 from engine.models.telemetry import TelemetryScale
 from engine.models.weights import SHIPPED, SIGHT, WeightsError, load_config
 from engine.training.data import Simulation
+from engine.training.files import write_part
 from engine.training.optim import Training
 from engine.training.pack import game_config
-from engine.training.wide_decoder import parser_for, write_part
+from engine.training.wide_decoder import parser_for
 from games import GAMES
 
 FIRST_SEED = 340_000

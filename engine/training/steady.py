@@ -23,9 +23,10 @@ from engine.backend import load_backend
 from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WIDE, WeightsError, load_config, load_part
+from engine.training.files import read_part, write_part
 from engine.training.measures import gradient_energy
 from engine.training.quantise import dreamed_latents
-from engine.training.wide_decoder import parser_for, read_part, write_part
+from engine.training.wide_decoder import parser_for
 
 FIRST_SEED = 260_000
 SEEDS = 16

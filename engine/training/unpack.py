@@ -12,8 +12,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from engine.models.weights import PARTS, SHIPPED, SIGHT, WIDE, has_part, load_part
+from engine.training.files import with_new_fields
 from engine.training.pack import game_config
-from engine.training.world import with_new_fields
 from games import GAMES
 
 FILES = {

@@ -22,11 +22,9 @@ Sizes: 4.19 M parameters, 19.5 GFLOP a picture (the CPU's decoder: 3.34 M, 4.2 G
 packed. Several GPUs for one game: torchrun --nproc-per-node N -m engine.training.wide_decoder ..."""
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engine.config import AutoencoderConfig, ConfigError, WideDecoderConfig
@@ -42,6 +40,7 @@ from engine.models.weights import (
     to_int8,
 )
 from engine.training.autoencoder import Autoencoder, AutoencoderTraining, held_out_pool, report
+from engine.training.files import read_part, write_part
 from engine.training.widen import widened
 from games import GAMES
 
@@ -109,22 +108,6 @@ class WideDecoderTraining(AutoencoderTraining):
         small = self._autoencoder(self._cpu_decoder(), config.autoencoder).to(self.device)
         report(f"{self.game} cpu decoder:", small, pool)
         report(f"{self.game} wide decoder:", self.model, pool)
-
-
-def write_part(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
-    """The file that `pack` takes, in bfloat16; written beside it and moved there: it is always whole."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{game}-{part}.safetensors"
-    unfinished = path.with_suffix(".part")
-    made = {f"{part}.{name}": value.to(torch.bfloat16).contiguous() for name, value in state.items()}
-    save_file(made, unfinished)
-    unfinished.replace(path)
-    return path
-
-
-def read_part(path: Path, part: str = WIDE) -> dict[str, Tensor]:
-    """What write_part wrote, float32."""
-    return {name.removeprefix(f"{part}."): value.float() for name, value in load_file(path).items()}
 
 
 def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:

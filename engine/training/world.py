@@ -18,14 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.config import AutoencoderConfig, WorldConfig
-from engine.models.autoencoder import with_decoder_of
+from engine.config import WorldConfig
 from engine.models.world_model import WorldModel
-from engine.training.autoencoder import Autoencoder
 from engine.training.captured import Captured
 from engine.training.context import (
     MISREAD_SHARE,
@@ -42,6 +39,7 @@ from engine.training.context import (
 )
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.discriminator import Adversary
+from engine.training.files import load_autoencoder, with_new_fields, write_world
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score, field_worth
@@ -147,18 +145,27 @@ class WorldTraining:
     def _learn(self, latents: Tensor, told: Tensor, level: Tensor, *parts: Tensor, samples: int) -> Tensor:
         """Gradients of one batch. Returns energy score, telemetry error and how often the discriminator is
         right, [3]."""
-        clips, true = Clips(*parts), self.args.rows // samples
+        clips = Clips(*parts)
         given = noisy(strayed(latents, samples, self.args.strayed), level)
         told = mistold(told, self.shown, samples, self.args.mistold)
         told = misread(told, self.worth, self.args.misread, self.args.adrift)
         with mixed(self.device):
             inputs = conditions(self.config, clips, told, level)
             made, read = self.compiled(given[:, 1:], given[:, :-1], inputs)
-        own, said = (part.detach().requires_grad_(True) for part in (made, read))
-        dreamed = [Made(z, t) for z, t in zip(own.split(true), said.split(true))]
+        slopes, told_of = self._slopes(made.detach(), read.detach(), clips, samples)
+        self.training.backward(sum((part * slope).sum() for part, slope in zip((made, read), slopes)))
+        return told_of
+
+    def _slopes(
+        self, made: Tensor, read: Tensor, clips: Clips, samples: int
+    ) -> tuple[tuple[Tensor, Tensor], Tensor]:
+        """The loss's at what the model made [B, T, C, H, W] and read [B, T, F]; and what `_learn` returns."""
+        true = self.args.rows // samples
+        made, read = made.requires_grad_(True), read.requires_grad_(True)
+        dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
         truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
         scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric, self.worth)
-        slope, told_slope = torch.autograd.grad(scores.loss, (own, said))
+        slope, told_slope = torch.autograd.grad(scores.loss, (made, read))
         right = scores.loss.new_full((), 0.5)
         if self.adversary and samples > 1:
             with mixed(self.device):
@@ -167,8 +174,7 @@ class WorldTraining:
                 )
             against = against.view_as(slope)
             slope = slope + against * (self.args.adversarial * slope.norm() / (against.norm() + 1e-12))
-        self.training.backward((made * slope).sum() + (read * told_slope).sum())
-        return torch.stack((scores.picture.detach(), scores.telemetry.detach(), right))
+        return (slope, told_slope), torch.stack((scores.picture.detach(), scores.telemetry.detach(), right))
 
     def _say(self, sums: Tensor, seconds: float) -> None:
         score, telemetry, right, passes = sums.mean(0).tolist()
@@ -201,93 +207,60 @@ def listen_closely(model: WorldModel, worth: Tensor) -> None:
     model.embed_telemetry.weight *= worth
 
 
-def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
-    """Two files, in bfloat16 each below 16 MiB."""
-    out.mkdir(parents=True, exist_ok=True)
-    names = sorted(state, key=lambda name: -state[name].numel())
-    for half in (0, 1):
-        path = out / f"{game}-world-{half}.safetensors"
-        save_file({name: state[name].contiguous() for name in names[half::2]}, path)
-
-
-def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, Tensor]:
-    """A world model's weights from before its game's last telemetry fields were added: those count for
-    nothing yet, and stay as they are told."""
-    more = config.telemetry - len(state["to_telemetry.bias"])
-    if more <= 0:
-        return state
-    after = config.buttons + config.max_stride + config.telemetry - more
-    condition = state["condition.0.weight"]
-    new = condition.new_zeros(len(condition), more)
-    return state | {
-        "condition.0.weight": torch.cat((condition[:, :after], new, condition[:, after:]), 1),
-        "embed_telemetry.weight": torch.cat((state["embed_telemetry.weight"], new), 1),
-        "to_telemetry.weight": torch.cat((state["to_telemetry.weight"], new.T)),
-        "to_telemetry.bias": F.pad(state["to_telemetry.bias"], (0, more)),
-    }
-
-
-def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
-    """The frozen autoencoder of the stage before; later files override earlier ones."""
-    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
-    decoder = {k.removeprefix("decoder."): v for k, v in state.items() if k.startswith("decoder.")}
-    config = with_decoder_of(AutoencoderConfig(), decoder)
-    model = Autoencoder(config).to(device).eval().requires_grad_(False)
-    model.load_state_dict(state)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("game", choices=tuple(GAMES))
-    parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
-    parser.add_argument("--resume", type=Path, nargs="*", help="go on from these world weights")
-    parser.add_argument("--minutes", type=float, default=9.0)
-    parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--lr", type=float, default=6e-4)
-    parser.add_argument("--muon-lr", type=float, default=2e-3)
-    parser.add_argument("--cooldown", type=float, default=0.4, help="share of the time the rate falls in")
-    parser.add_argument("--rows", type=int, default=12, help="rows of a batch: clips, or half as many, twice")
-    parser.add_argument("--steps", type=int, default=24, help="steps in a clip")
-    parser.add_argument("--refresh", type=int, default=48, help="updates between steps of the simulation")
-    parser.add_argument("--two-from", type=float, default=0.35, help="share of the time with one sample")
-    parser.add_argument("--own-from", type=float, default=0.45, help="share of the time with a true past")
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("game", choices=tuple(GAMES))
+    made.add_argument("--autoencoder", type=Path, nargs="+", required=True)
+    made.add_argument("--resume", type=Path, nargs="*", help="go on from these world weights")
+    made.add_argument("--minutes", type=float, default=9.0)
+    made.add_argument("--out", type=Path, default=Path("out"))
+    made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    made.add_argument("--lr", type=float, default=6e-4)
+    made.add_argument("--muon-lr", type=float, default=2e-3)
+    made.add_argument("--cooldown", type=float, default=0.4, help="share of the time the rate falls in")
+    made.add_argument("--rows", type=int, default=12, help="rows of a batch: clips, or half as many, twice")
+    made.add_argument("--steps", type=int, default=24, help="steps in a clip")
+    made.add_argument("--refresh", type=int, default=48, help="updates between steps of the simulation")
+    made.add_argument("--two-from", type=float, default=0.35, help="share of the time with one sample")
+    made.add_argument("--own-from", type=float, default=0.45, help="share of the time with a true past")
+    made.add_argument(
         "--strayed", type=float, default=STRAYED_SHARE, help="share of the clips that show something else"
     )
-    parser.add_argument(
+    made.add_argument(
         "--misread", type=float, default=MISREAD_SHARE, help="share of the telemetry told wrong, lastingly"
     )
-    parser.add_argument(
+    made.add_argument(
         "--adrift", type=float, default=0.0, help="share of the telemetry told a little wrong, lastingly"
     )
-    parser.add_argument(
+    made.add_argument(
         "--mistold",
         type=float,
         default=MISTOLD_SHARE,
         help="share of the clips that are told what lies ahead in another",
     )
-    parser.add_argument(
+    made.add_argument(
         "--adversarial",
         type=float,
         default=0.0,
         help="what a discriminator of latents counts, as a share of the score's slope, with two samples",
     )
-    parser.add_argument(
+    made.add_argument(
         "--eventful",
         type=float,
         default=0.0,
         help="share of clips with a death, finish or crash",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what is drawn; runs to be averaged differ")
-    parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
-    args = parser.parse_args()
+    made.add_argument("--seed", type=int, default=0, help="of what is drawn; runs to be averaged differ")
+    made.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
+    return made
+
+
+def main() -> None:
+    options = parser()
+    args = options.parse_args()
     shares = ("adversarial", "adrift", "eventful", "strayed", "misread", "mistold")
     if not all(0 <= vars(args)[name] <= 1 for name in shares):
-        parser.error(f"{', '.join(f'--{name}' for name in shares)} are shares, 0 to 1")
+        options.error(f"{', '.join(f'--{name}' for name in shares)} are shares, 0 to 1")
     if args.small:
         args.rows, args.steps, args.refresh = 4, 6, 8
     torch.set_float32_matmul_precision("high")

@@ -1,0 +1,66 @@
+"""Files that a stage leaves for the next ones: safetensors in bfloat16, read as float32."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from engine.config import AutoencoderConfig, WorldConfig
+from engine.models.autoencoder import with_decoder_of
+from engine.models.weights import WIDE
+from engine.training.autoencoder import Autoencoder
+
+
+def write_part(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
+    """The file that `pack` takes, in bfloat16; written beside it and moved there: it is always whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{game}-{part}.safetensors"
+    unfinished = path.with_suffix(".part")
+    made = {f"{part}.{name}": value.to(torch.bfloat16).contiguous() for name, value in state.items()}
+    save_file(made, unfinished)
+    unfinished.replace(path)
+    return path
+
+
+def read_part(path: Path, part: str = WIDE) -> dict[str, Tensor]:
+    """What write_part wrote, float32."""
+    return {name.removeprefix(f"{part}."): value.float() for name, value in load_file(path).items()}
+
+
+def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
+    """Two files, in bfloat16 each below 16 MiB."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = sorted(state, key=lambda name: -state[name].numel())
+    for half in (0, 1):
+        path = out / f"{game}-world-{half}.safetensors"
+        save_file({name: state[name].contiguous() for name in names[half::2]}, path)
+
+
+def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, Tensor]:
+    """A world model's weights from before its game's last telemetry fields were added: those count for
+    nothing yet, and stay as they are told."""
+    more = config.telemetry - len(state["to_telemetry.bias"])
+    if more <= 0:
+        return state
+    after = config.buttons + config.max_stride + config.telemetry - more
+    condition = state["condition.0.weight"]
+    new = condition.new_zeros(len(condition), more)
+    return state | {
+        "condition.0.weight": torch.cat((condition[:, :after], new, condition[:, after:]), 1),
+        "embed_telemetry.weight": torch.cat((state["embed_telemetry.weight"], new), 1),
+        "to_telemetry.weight": torch.cat((state["to_telemetry.weight"], new.T)),
+        "to_telemetry.bias": F.pad(state["to_telemetry.bias"], (0, more)),
+    }
+
+
+def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
+    """The frozen autoencoder of the stage before; later files override earlier ones."""
+    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
+    decoder = {k.removeprefix("decoder."): v for k, v in state.items() if k.startswith("decoder.")}
+    config = with_decoder_of(AutoencoderConfig(), decoder)
+    model = Autoencoder(config).to(device).eval().requires_grad_(False)
+    model.load_state_dict(state)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
