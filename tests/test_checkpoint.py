@@ -128,7 +128,7 @@ def test_who_has_passed_all_of_a_level_for_a_while_begins_the_next_where_the_ope
     filed = [checkpoints.file(step, STRIDE) for step in steps]
     shown = [int(one.latent[0, 0, 0]) for one in filed]
     first = shown.index(0)
-    assert shown[:first] == list(range(1, first + 1)) and first == 1 + _OVERDUE
+    assert shown[:first] == list(range(1, first + 1)) and first == 1 + _OVERDUE // STRIDE
     assert [value(filed[first].totals, name) for name in ("level", "coins", "lives", "x")] == [1, 4, 3, 10.5]
     assert value(filed[first].totals, "progress") == 0
     again = checkpoints.file(made(99, filed[first].totals), STRIDE)
@@ -141,7 +141,7 @@ def test_it_is_not_over_in_the_air_nor_where_the_end_was_only_near():
 
 
 def test_a_death_in_the_next_level_leads_back_to_its_beginning():
-    assert places(ALL, *[STILL] * _OVERDUE, {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
+    assert places(ALL, *[STILL] * (_OVERDUE // STRIDE), {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
 
 
 NEAR, NEXT = {"progress": 0.9}, {"progress": 0.0, "level": 1}

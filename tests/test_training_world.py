@@ -199,7 +199,7 @@ def test_the_discriminator_learns_what_no_picture_has_and_points_away_from_it():
     for _ in range(40):
         true = to_sphere(torch.randn(16, 8, 10, 15), dim=1)
         made = to_sphere(true + 0.7 * pattern, dim=1)
-        slope, right = adversary.slope(made, true)
+        slope, right = adversary.update(made, true)
     assert slope.shape == made.shape and float(right) > 0.8
     with torch.no_grad():
         before = adversary.net(made).mean()

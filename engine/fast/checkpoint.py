@@ -24,13 +24,11 @@ from games.spec import GameSpec
 _RENEWALS = 8
 """Steps at which the hero stands, after a cut to a new place, each kept in place of the one before: the first
 pictures there are the poorest."""
-
-
 _SUNK, _LONG = 12, 60
 """So many frames told alive where nobody can stand, or told dead, and a life is lost that leads back: in the
 simulator a fall takes some 8 until it is a death, and a death 44."""
-_OVERDUE, _ALL, _NEAR = 8, 0.98, 0.8
-"""So many steps on the ground with so much of the level passed, and it is over; with less than the last none
+_OVERDUE, _ALL, _NEAR = 32, 0.98, 0.8
+"""So many frames on the ground with so much of the level passed, and it is over; with less than the last none
 is."""
 
 
@@ -61,10 +59,9 @@ class _Memory:
     lives: float
     """When the hero was last alive."""
     over: int = 0
-    """Steps on the ground since all of the level is passed."""
     sunk: int = 0
     dead: int = 0
-    """Frames alive where nobody can stand, frames dead, up to now."""
+    """Frames up to now: on the ground with all of the level passed; alive where nobody can stand; dead."""
 
 
 class Checkpoints:
@@ -106,27 +103,36 @@ class Checkpoints:
     def _after(self, made: Snapshot, frames: int) -> _Memory:
         made = self._credible(made)
         memory, now = self._counted(made.totals, frames), made.totals
-        back, left = self._comes_back(now), float(now[self._lives])
-        fallen = memory.sunk > _SUNK or memory.dead > _LONG
-        if fallen and not back:
-            left = min(left, memory.lives - 1)
-            memory = replace(memory, sunk=0, dead=0)
         if memory.over > _OVERDUE or self._rose(self._level, now):
-            made = self._next_level(memory.home, now)
-            memory = replace(memory, kept=None, renewals=1, begin=None, reached=0, over=0)
+            made, memory = self._next_level(memory.home, now), _elsewhere(memory, 1)
         elif self._rose(self._lives, now):  # a game over's new ones
-            memory = replace(memory, kept=None, renewals=_RENEWALS, begin=None, reached=0)
-        elif (back or fallen) and (left < 0.5 or (fallen and memory.kept is None)):
-            made = self._there(memory.home, now, left if left > 0.5 else memory.home.totals[self._lives])
-            memory = replace(memory, kept=None, renewals=1, begin=None, reached=0)
-        elif (back or fallen) and memory.kept is not None:
-            made = self._there(memory.kept, now, left)
-            memory = replace(memory, renewals=0)  # what was to be kept was where the hero died
+            memory = _elsewhere(memory, _RENEWALS)
+        elif (left := self._left(memory, now)) is not None:
+            made, memory = self._led_back(memory, made, left)
         elif (reached := self._checkpoints_until(now)) > memory.reached:
             memory = replace(memory, renewals=max(memory.renewals, 1), reached=reached)
         alive = made.totals[self._alive] > 0.5
         lives = float(made.totals[self._lives]) if alive else memory.lives
         return self._kept(replace(memory, filed=made, lives=lives))
+
+    def _left(self, memory: _Memory, now: np.ndarray) -> float | None:
+        """Lives of one whom a lost one leads back now; None: nobody."""
+        if self._comes_back(now):
+            return float(now[self._lives])
+        fallen = memory.sunk > _SUNK or memory.dead > _LONG
+        return min(float(now[self._lives]), memory.lives - 1) if fallen else None
+
+    def _led_back(self, memory: _Memory, made: Snapshot, left: float) -> tuple[Snapshot, _Memory]:
+        """To the last checkpoint; without lives to the opening, with all of them. Where none is known whoever
+        lives where one can stand stays there, others are led to the opening too."""
+        now, kept = made.totals, memory.kept
+        if left > 0.5 and kept is not None:
+            # What was to be kept was where the hero died.
+            return self._there(kept, now, left), replace(memory, renewals=0, sunk=0, dead=0)
+        if left > 0.5 and now[self._alive] > 0.5 and now[self._height] >= self._lowest:
+            return made, memory
+        lives = left if left > 0.5 else memory.home.totals[self._lives]
+        return self._there(memory.home, now, lives), _elsewhere(memory, 1)
 
     def _credible(self, made: Snapshot) -> Snapshot:
         """Coins and levels are lost with the last life alone, where new ones are given, and no level is
@@ -141,7 +147,7 @@ class Checkpoints:
     def _counted(self, now: np.ndarray, frames: int) -> _Memory:
         """The memory with this step in its counts."""
         memory, alive = self._memory, now[self._alive] > 0.5
-        over = memory.over + int(alive and now[self._stands] > 0.5)
+        over = memory.over + frames * int(alive and now[self._stands] > 0.5)
         return replace(
             memory,
             over=over if now[self._progress] > _ALL else 0,
@@ -186,3 +192,8 @@ class Checkpoints:
         totals = np.where(self._event, now, kept.totals)
         totals[self._lives] = lives
         return Snapshot(kept.latent, told, totals)
+
+
+def _elsewhere(memory: _Memory, renewals: int) -> _Memory:
+    """At a new place, of which nothing is known yet."""
+    return replace(memory, kept=None, renewals=renewals, begin=None, reached=0, over=0, sunk=0, dead=0)

@@ -16,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.config import ConfigError, WorldConfig
+from engine.config import WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
 from engine.training.autoencoder import EDGE_WEIGHT, MASK_WEIGHT, held_out_pool, picture_loss, report
 from engine.training.captured import Captured
+from engine.training.command import errors_said
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
 from engine.training.files import load_autoencoder, write_part
@@ -188,10 +189,8 @@ def main() -> None:
         parser.error("--edge, --mask and --muon-lr are 0 or more")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    try:
+    with errors_said():
         DecoderTraining(args).run()
-    except ConfigError as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

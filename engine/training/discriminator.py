@@ -45,7 +45,7 @@ class Adversary:
             capturable=on_gpu,
         )
 
-    def slope(self, made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    def update(self, made: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         """One update of the discriminator on predictions and their truth [B, C, H, W], both detached; then
         the slope of what it says against the predictions, like them, and how often it is right."""
         made, true = (z.contiguous(memory_format=torch.channels_last) for z in (made, true))

@@ -31,6 +31,7 @@ from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, build, load_config, load_part
 from engine.training.autoencoder import edge_strength
 from engine.training.captured import Captured
+from engine.training.command import errors_said
 from engine.training.context import mixed
 from engine.training.files import load_autoencoder
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
@@ -308,10 +309,8 @@ def main() -> None:
     parser.add_argument("--seed-offset", type=int, default=500_000, help="first training seed")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    try:
+    with errors_said():
         path = ExtrapolatorStage(args).run()
-    except WeightsError as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
     print(f"{args.game}: wrote {path}", flush=True)
 
 

@@ -31,8 +31,9 @@ from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
 from engine.fast.openvino_int8 import exact
 from engine.models.autoencoder import Decoder, from_bytes
-from engine.models.weights import SHIPPED, WeightsError, load_part
+from engine.models.weights import SHIPPED, load_part
 from engine.training import measures
+from engine.training.command import errors_said
 from engine.training.evaluation.truth import CONTEXT_STEPS, play_truth
 from engine.training.quantise_world import LONG_STEPS, calibrate
 from engine.without import VARIABLE
@@ -283,7 +284,7 @@ def main() -> None:
     os.environ[VARIABLE] = "int8"  # what is there already has no say
     began, directory = time.monotonic(), args.weights or SHIPPED / args.game
     result: dict[str, Any] = {"game": args.game, "threads": args.threads}
-    try:
+    with errors_said():
         backend = OpenVinoBackend(args.game, directory, args.threads)
         for part in ("decoder",) if args.overflowing else args.parts:
             if part == "decoder":
@@ -294,8 +295,6 @@ def main() -> None:
                 result[part] = quantise_world(args.game, directory, backend, args.long_steps)
             said = "accepted" if result[part]["accepted"] else "refused, it stays in floating point"
             print(f"{args.game} {part}: {said}; {result[part]}")
-    except WeightsError as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
     result["minutes"] = round((time.monotonic() - began) / 60, 1)
     if args.json:
         print(json.dumps(result))

@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from engine.backend import load_backend
-from engine.config import ConfigError
 from engine.models.autoencoder import Decoder, Up, from_bytes
 from engine.models.layers import perturb_on_sphere
-from engine.models.weights import SHIPPED, WeightsError, load_config, load_part
+from engine.models.weights import SHIPPED, load_config, load_part
 from engine.training.autoencoder import MASK_WEIGHT, Autoencoder, held_out_pool, picture_loss, report
+from engine.training.command import errors_said, parser_for
 from engine.training.data import FramePool, Simulation
 from engine.training.files import write_part
 from engine.training.optim import Training
-from engine.training.wide_decoder import parser_for
 from engine.training.widen import widened
 
 FIRST_SEED = 320_000
@@ -114,10 +113,8 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.pictures, args.batch, args.width) < 1 or min(args.edge, args.mask, args.muon_lr) < 0:
         parser.error("--pictures, --batch and --width are 1 or more; --edge, --mask and --muon-lr 0 or more")
-    try:
+    with errors_said():
         SharpenTraining(args).run()
-    except (WeightsError, ConfigError) as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ from engine.config import ConfigError
 from engine.models.layers import perturb_on_sphere
 from engine.models.sight_net import SightNet
 from engine.models.telemetry import TelemetryScale
-from engine.models.weights import SHIPPED, SIGHT, WeightsError, load_config
+from engine.models.weights import SHIPPED, SIGHT, load_config
+from engine.training.command import errors_said, parser_for
 from engine.training.data import Simulation
 from engine.training.files import write_part
 from engine.training.optim import Training
 from engine.training.pack import game_config
-from engine.training.wide_decoder import parser_for
 from games import GAMES
 
 FIRST_SEED = 340_000
@@ -126,10 +126,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.pictures < 2:
         parser.error("--pictures is 2 or more")
-    try:
+    with errors_said():
         SightTraining(args).run()
-    except (WeightsError, ConfigError) as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

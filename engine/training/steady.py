@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from engine.backend import load_backend
 from engine.models.autoencoder import Decoder, with_decoder_of
 from engine.models.layers import perturb_on_sphere
-from engine.models.weights import SHIPPED, WIDE, WeightsError, load_config, load_part
+from engine.models.weights import SHIPPED, WIDE, load_config, load_part
+from engine.training.command import errors_said, parser_for
 from engine.training.files import read_part, write_part
 from engine.training.measures import gradient_energy
 from engine.training.quantise import dreamed_latents
-from engine.training.wide_decoder import parser_for
 
 FIRST_SEED = 260_000
 SEEDS = 16
@@ -152,10 +152,8 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def main() -> None:
-    try:
+    with errors_said():
         run(parser().parse_args())
-    except WeightsError as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

@@ -27,12 +27,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.config import AutoencoderConfig, ConfigError, WideDecoderConfig
+from engine.config import AutoencoderConfig, WideDecoderConfig
 from engine.models.autoencoder import Decoder
 from engine.models.weights import (
     SHIPPED,
     WIDE,
-    WeightsError,
     from_int8,
     levels_of,
     load_config,
@@ -40,9 +39,9 @@ from engine.models.weights import (
     to_int8,
 )
 from engine.training.autoencoder import Autoencoder, AutoencoderTraining, held_out_pool, report
+from engine.training.command import errors_said, parser_for
 from engine.training.files import read_part, write_part
 from engine.training.widen import widened
-from games import GAMES
 
 SAVES = 10
 """In a run."""
@@ -110,16 +109,6 @@ class WideDecoderTraining(AutoencoderTraining):
         report(f"{self.game} wide decoder:", self.model, pool)
 
 
-def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:
-    """What stages of the wide decoder share."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("game", choices=tuple(GAMES))
-    made.add_argument("--minutes", type=float, default=minutes)
-    made.add_argument("--out", type=Path, default=Path("out"))
-    made.add_argument("--weights", type=Path, help="a packed directory instead of the shipped one")
-    return made
-
-
 def parser() -> argparse.ArgumentParser:
     made = parser_for(__doc__, 6.5)
     made.add_argument("--resume", type=Path, help="go on from this file of an earlier run")
@@ -134,10 +123,8 @@ def main() -> None:
     args = parser().parse_args()
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    try:
+    with errors_said():
         WideDecoderTraining(args).run()
-    except (WeightsError, ConfigError) as error:
-        raise SystemExit(f"dreamcade: error: {error}") from None
 
 
 if __name__ == "__main__":

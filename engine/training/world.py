@@ -152,26 +152,24 @@ class WorldTraining:
         with mixed(self.device):
             inputs = conditions(self.config, clips, told, level)
             made, read = self.compiled(given[:, 1:], given[:, :-1], inputs)
-        slopes, told_of = self._slopes(made.detach(), read.detach(), clips, samples)
+        slopes, figures = self._slopes(made.detach(), read.detach(), clips, samples)
         self.training.backward(sum((part * slope).sum() for part, slope in zip((made, read), slopes)))
-        return told_of
+        return figures
 
     def _slopes(
         self, made: Tensor, read: Tensor, clips: Clips, samples: int
     ) -> tuple[tuple[Tensor, Tensor], Tensor]:
         """The loss's at what the model made [B, T, C, H, W] and read [B, T, F]; and what `_learn` returns."""
         true = self.args.rows // samples
-        made, read = made.requires_grad_(True), read.requires_grad_(True)
-        dreamed = [Made(z, t) for z, t in zip(made.split(true), read.split(true))]
+        leaves = [part.clone().requires_grad_(True) for part in (made, read)]
+        dreamed = [Made(z, t) for z, t in zip(*(leaf.split(true) for leaf in leaves))]
         truth = Made(clips.latents[:true, 2:], clips.telemetry[:true, 2:])
         scores = energy_score(dreamed, truth, clips.weights[:true, 2:], self.metric, self.worth)
-        slope, told_slope = torch.autograd.grad(scores.loss, (made, read))
+        slope, told_slope = torch.autograd.grad(scores.loss, leaves)
         right = scores.loss.new_full((), 0.5)
         if self.adversary and samples > 1:
             with mixed(self.device):
-                against, right = self.adversary.slope(
-                    made.detach().flatten(0, 1), clips.latents[:, 2:].flatten(0, 1)
-                )
+                against, right = self.adversary.update(made.flatten(0, 1), clips.latents[:, 2:].flatten(0, 1))
             against = against.view_as(slope)
             slope = slope + against * (self.args.adversarial * slope.norm() / (against.norm() + 1e-12))
         return (slope, told_slope), torch.stack((scores.picture.detach(), scores.telemetry.detach(), right))
