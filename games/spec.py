@@ -58,10 +58,11 @@ class Respawn:
 @dataclass(frozen=True)
 class GameSpec:
     """A game's constants. `masks` names the important small things; class id k in a rendered class
-    map is masks[k - 1], 0 is everything else. `keys` maps a button's name to pygame key names
-    (US layout; the client binds them by position). `lasting` names telemetry that no world ever changes.
-    `respawn` None: nothing leads back to a checkpoint. `shown` names telemetry of what lies ahead, which can
-    be read off one picture; names that end in _ahead are distances."""
+    map is masks[k - 1], 0 is everything else. `movers` names those masks whose things move by themselves.
+    `keys` maps a button's name to pygame key names (US layout; the client binds them by position). `lasting`
+    names telemetry that no world ever changes. `respawn` None: nothing leads back to a checkpoint. `shown`
+    names telemetry of what lies ahead, which can be read off one picture; names that end in _ahead are
+    distances."""
 
     name: str
     title: str
@@ -70,6 +71,7 @@ class GameSpec:
     telemetry: tuple[TelemetryField, ...]
     looks: tuple[str, ...]
     masks: tuple[str, ...]
+    movers: tuple[str, ...] = ()
     lasting: tuple[str, ...] = ()
     respawn: Respawn | None = None
     shown: tuple[str, ...] = ()

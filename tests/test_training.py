@@ -8,7 +8,7 @@ from torch import nn
 
 from engine.training import data
 from engine.training.context import OwnPast
-from engine.training.data import ClipBank, FramePool, Simulation, token_weights
+from engine.training.data import ClipBank, FramePool, Simulation, token_weights, tokens_with
 from engine.training.optim import Muon, Training, orthogonalise
 from games import GAMES
 from tests.tiny import tiny_config
@@ -146,6 +146,14 @@ def test_pool_windows_show_what_was_rendered(simulation):
     assert pictures.shape == (5, 3, 96, 144) and classes.shape == (5, 96, 144)
     shown = set((simulation.world.distance % 256).int().tolist())
     assert set((pictures[:, 0, 0, 0] * 255).round().int().tolist()) <= shown
+
+
+def test_tokens_with_movers_are_those_that_show_any_part_of_one():
+    classes = torch.zeros(1, 480, 720, dtype=torch.uint8)
+    classes[0, 47, 48], classes[0, 96, 0] = 2, 3
+    assert tokens_with(classes, [2])[0].nonzero().tolist() == [[0, 1]]
+    assert tokens_with(classes, [2, 3])[0].nonzero().tolist() == [[0, 1], [2, 0]]
+    assert float(tokens_with(classes, []).sum()) == 0
 
 
 def test_token_weights_rise_where_classes_are():

@@ -14,7 +14,7 @@ from engine.models.weights import SHIPPED, load_part
 from engine.models.world_model import Inputs, WorldModel
 from engine.training import average, context
 from engine.training.average import averaged
-from engine.training.context import OwnPast, misread, mistold, noise_levels, noisy, strayed
+from engine.training.context import OwnPast, faded, misread, mistold, noise_levels, noisy, strayed
 from engine.training.data import Clips
 from engine.training.discriminator import Adversary
 from engine.training.files import write_world
@@ -48,6 +48,25 @@ def test_some_of_them_show_another_clip_all_over_and_faintly(monkeypatch):
         F.cosine_similarity(seen[:, 0], z[:, 0], dim=1).mean() for z in (latents, latents.roll(1, 0))
     )
     assert 0.6 < float(own) < 0.99 and float(other) > 0.2
+
+
+def test_in_some_clips_what_moves_is_gone_from_some_step_on_and_copies_fade_alike():
+    torch.manual_seed(0)
+    latents = to_sphere(torch.randn(64, 6, 8, 10, 15), dim=2)
+    movers = torch.zeros(64, 6, 10, 15)
+    movers[:, :, 5, 7] = 1
+    seen = faded(latents.repeat(2, 1, 1, 1, 1), movers.repeat(2, 1, 1, 1), samples=2, share=0.5)
+    torch.testing.assert_close(seen[:64], seen[64:])
+    other = ((seen[:64] - latents).abs().amax(2) > 1e-4).float()  # [B, T, H, W]
+    around = torch.zeros(10, 15)
+    around[4:7, 6:9] = 1
+    assert torch.equal(other.amax((0, 1)), around)
+    gone = other[:, :, 5, 7]
+    assert 0.3 < float(gone.amax(1).mean()) < 0.7
+    assert bool((gone[:, 1:] >= gone[:, :-1]).all()) and 0 < float(gone[:, 0].sum()) < float(
+        gone[:, -1].sum()
+    )
+    torch.testing.assert_close(faded(latents, movers), latents)
 
 
 def test_a_field_is_worth_the_more_the_less_it_changes():
@@ -187,6 +206,7 @@ def test_every_pass_over_its_own_past_gives_the_model_the_same_layout():
         torch.full((3, steps + 2), 4.0),
         torch.zeros(3, steps + 2, fields),
         torch.ones(3, steps + 2, config.rows, config.columns),
+        torch.zeros(3, steps + 2, config.rows, config.columns),
     )
     OwnPast(model, config)(clips, torch.zeros(3), 3)
     assert len(layouts) == 3 and len(set(layouts)) == 1

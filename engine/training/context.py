@@ -6,6 +6,7 @@ while, and telemetry that is wrong, of which it is told nothing: it has to see w
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import WorldConfig
@@ -102,6 +103,27 @@ def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> 
     shown = torch.where(haze | (chance() < 0.5), another, aside)
     faint, clear = HAZE[0] + (HAZE[1] - HAZE[0]) * chance(), 0.3 + 0.7 * chance()
     return to_sphere(latents + (shown - latents) * torch.where(haze, faint, clear) * where, dim=2)
+
+
+def faded(latents: Tensor, movers: Tensor, samples: int = 1, share: float = 0.0) -> Tensor:
+    """latents [B, T, C, H, W] where in some clips what moves by itself is gone from some step on, mostly from
+    the begin: its tokens and those around, movers [B, T, H, W], show another place of the same rows. samples:
+    so many copies of all clips stand behind each other, and fade alike.
+
+    A dream draws a rival less and less until it is gone, while its telemetry goes on telling of it. Told the
+    truth afterwards it learns to draw what it is told."""
+    batch, steps, _, _, width = latents.shape
+    device = latents.device
+
+    def drawn(low: int, high: int) -> Tensor:
+        return torch.randint(low, high, (batch // samples, 1), device=device).repeat(samples, 1)
+
+    chance = torch.rand(batch // samples, 1, device=device).repeat(samples, 1)
+    gone = (torch.arange(steps, device=device) >= drawn(-steps, steps)) & (chance < share)
+    there = F.max_pool2d(movers.flatten(0, 1)[:, None], 3, 1, 1).view_as(movers) > 0
+    columns = (torch.arange(width, device=device) + drawn(3, width - 2)) % width
+    aside = latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
+    return torch.where((there & gone[:, :, None, None])[:, :, None], aside, latents)
 
 
 def conditions(config: WorldConfig, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:

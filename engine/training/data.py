@@ -163,13 +163,15 @@ class FramePool:
 class Clips:
     """B clips of T + 2 consecutive steps. latents [B, T+2, C, 10, 15]; step t's conditions, on the way from
     latent t to t + 1, are buttons[:, t + 1], strides[:, t + 1]; telemetry [B, T+2, F] scaled; weights [B,
-    T+2, 10, 15], larger where small important things are."""
+    T+2, 10, 15], larger where small important things are; movers [B, T+2, 10, 15], 1 where a part of
+    something is that moves by itself (GameSpec.movers)."""
 
     latents: Tensor
     buttons: Tensor
     strides: Tensor
     telemetry: Tensor
     weights: Tensor
+    movers: Tensor
 
     def window(self, begin: int, end: int) -> "Clips":
         """The clips' steps begin to end - 1."""
@@ -205,6 +207,8 @@ class ClipBank:
         self.strides = torch.zeros(shape, dtype=torch.int64, device=device)
         self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
         self.weights = torch.zeros(*shape, 10, 15, device=device)
+        self.movers = torch.zeros(*shape, 10, 15, device=device)
+        self.moves = [number for number, mask in enumerate(sim.spec.masks, 1) if mask in sim.spec.movers]
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
         self.cut = torch.zeros(shape, dtype=torch.bool, device=device)  # by a step with an event
         self.watched = [sim.spec.field_index(name) for name in EVENTS[sim.spec.name]]
@@ -228,6 +232,7 @@ class ClipBank:
         self.buttons[:, slot], self.strides[:, slot] = held, strides
         self.telemetry[:, slot] = self.scale.scaled(now, before, strides)
         self.weights[:, slot] = token_weights(classes)
+        self.movers[:, slot] = tokens_with(classes, self.moves)
         self.fresh[:, slot] = restarted
         self.cut[:, slot] = (now != before)[:, self.watched].any(1)
         self.last_telemetry = now
@@ -243,6 +248,7 @@ class ClipBank:
             self.strides[:, slots].float(),
             self.telemetry[:, slots],
             self.weights[:, slots],
+            self.movers[:, slots],
         )
         return clips, ~self.fresh[:, slots][:, 1:].any(1)
 
@@ -258,6 +264,7 @@ class ClipBank:
             self.strides[at].float(),
             self.telemetry[at],
             self.weights[at],
+            self.movers[at],
         )
 
     def _places(self, count: int, span: int, tries: int, with_event: bool) -> tuple[Tensor, Tensor]:
@@ -295,3 +302,12 @@ def token_weights(classes: Tensor) -> Tensor:
     things."""
     important = (classes > 0).float().unflatten(2, (15, 48)).unflatten(1, (10, 48)).mean((2, 4))
     return 1 + 4 * (important * 4).clamp(max=1)
+
+
+def tokens_with(classes: Tensor, wanted: list[int]) -> Tensor:
+    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1 where a token shows any of the wanted classes, else
+    0."""
+    there = torch.zeros_like(classes, dtype=torch.bool)
+    for number in wanted:
+        there |= classes == number
+    return there.unflatten(2, (15, 48)).unflatten(1, (10, 48)).any(4).any(2).float()

@@ -30,6 +30,7 @@ from engine.training.context import (
     STRAYED_SHARE,
     OwnPast,
     conditions,
+    faded,
     misread,
     mistold,
     mixed,
@@ -146,7 +147,8 @@ class WorldTraining:
         """Gradients of one batch. Returns energy score, telemetry error and how often the discriminator is
         right, [3]."""
         clips = Clips(*parts)
-        given = noisy(strayed(latents, samples, self.args.strayed), level)
+        seen = faded(latents, clips.movers[:, :-1], samples, self.args.faded)
+        given = noisy(strayed(seen, samples, self.args.strayed), level)
         told = mistold(told, self.shown, samples, self.args.mistold)
         told = misread(told, self.worth, self.args.misread, self.args.adrift)
         with mixed(self.device):
@@ -243,6 +245,12 @@ def parser() -> argparse.ArgumentParser:
         help="what a discriminator of latents counts, as a share of the score's slope, with two samples",
     )
     made.add_argument(
+        "--faded",
+        type=float,
+        default=0.0,
+        help="share of the clips that no longer show what moves by itself",
+    )
+    made.add_argument(
         "--eventful",
         type=float,
         default=0.0,
@@ -256,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     options = parser()
     args = options.parse_args()
-    shares = ("adversarial", "adrift", "eventful", "strayed", "misread", "mistold")
+    shares = ("adversarial", "adrift", "eventful", "strayed", "misread", "mistold", "faded")
     if not all(0 <= vars(args)[name] <= 1 for name in shares):
         options.error(f"{', '.join(f'--{name}' for name in shares)} are shares, 0 to 1")
     if args.small:

@@ -101,4 +101,5 @@ SPEC = GameSpec(
         "enemy_spiked",
     ),
     masks=("player", "enemy", "coin", "platform"),
+    movers=("enemy",),
 )

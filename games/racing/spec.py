@@ -88,5 +88,6 @@ SPEC = GameSpec(
     ),
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),
+    movers=("rival",),
     lasting=tuple(field.name for field in look_fields(LOOKS)),
 )
