@@ -83,7 +83,7 @@ def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> 
     device = latents.device
 
     def drawn(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (batch // samples, 1), device=device).repeat(samples, 1)
+        return _drawn(low, high, latents, samples)
 
     def chance() -> Tensor:
         return torch.rand(batch // samples, device=device).repeat(samples)[:, None, None, None, None]
@@ -97,8 +97,7 @@ def strayed(latents: Tensor, samples: int = 1, share: float = STRAYED_SHARE) -> 
     region = (span(height, 2)[:, :, None] & span(width, 4)[:, None, :]) | haze[:, 0, 0]
     during = torch.arange(steps, device=device) < drawn(2, 3 * steps)
     where = (during[:, :, None, None] & region[:, None])[:, :, None] & (chance() < share)
-    columns = (torch.arange(width, device=device) + drawn(2, width - 1)) % width
-    aside = latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
+    aside = _turned(latents, drawn(2, width - 1))
     another = latents.unflatten(0, (samples, -1)).roll(1, 1).flatten(0, 1)
     shown = torch.where(haze | (chance() < 0.5), another, aside)
     faint, clear = HAZE[0] + (HAZE[1] - HAZE[0]) * chance(), 0.3 + 0.7 * chance()
@@ -113,17 +112,24 @@ def faded(latents: Tensor, movers: Tensor, samples: int = 1, share: float = 0.0)
     A dream draws a rival less and less until it is gone, while its telemetry goes on telling of it. Told the
     truth afterwards it learns to draw what it is told."""
     batch, steps, _, _, width = latents.shape
-    device = latents.device
-
-    def drawn(low: int, high: int) -> Tensor:
-        return torch.randint(low, high, (batch // samples, 1), device=device).repeat(samples, 1)
-
-    chance = torch.rand(batch // samples, 1, device=device).repeat(samples, 1)
-    gone = (torch.arange(steps, device=device) >= drawn(-steps, steps)) & (chance < share)
+    chance = torch.rand(batch // samples, 1, device=latents.device).repeat(samples, 1)
+    begin = _drawn(-steps, steps, latents, samples)
+    gone = (torch.arange(steps, device=latents.device) >= begin) & (chance < share)
     there = F.max_pool2d(movers.flatten(0, 1)[:, None], 3, 1, 1).view_as(movers) > 0
-    columns = (torch.arange(width, device=device) + drawn(3, width - 2)) % width
-    aside = latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
+    aside = _turned(latents, _drawn(3, width - 2, latents, samples))
     return torch.where((there & gone[:, :, None, None])[:, :, None], aside, latents)
+
+
+def _drawn(low: int, high: int, latents: Tensor, samples: int) -> Tensor:
+    """A whole number from low to high - 1 for each clip, [B, 1], the same for its copies."""
+    return torch.randint(low, high, (len(latents) // samples, 1), device=latents.device).repeat(samples, 1)
+
+
+def _turned(latents: Tensor, by: Tensor) -> Tensor:
+    """latents [B, T, C, H, W] whose columns are turned by so many, [B, 1]."""
+    width = latents.shape[4]
+    columns = (torch.arange(width, device=latents.device) + by) % width
+    return latents.gather(4, columns[:, None, None, None, :].expand_as(latents))
 
 
 def conditions(config: WorldConfig, clips: Clips, telemetry: Tensor, level: Tensor) -> Inputs:
