@@ -1,7 +1,8 @@
 """What a world model is given in training in place of the truth: a past with the faults that a dream's has.
 
 Its own outputs; noise everywhere, of a level it is told; parts of the picture that show something else for a
-while, and telemetry that is wrong, of which it is told nothing: it has to see what contradicts the rest."""
+while, or no longer what moves by itself; telemetry that is wrong. Of the last two it is told nothing: it has
+to see what contradicts the rest."""
 
 from collections.abc import Callable
 

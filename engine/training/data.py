@@ -163,8 +163,8 @@ class FramePool:
 class Clips:
     """B clips of T + 2 consecutive steps. latents [B, T+2, C, 10, 15]; step t's conditions, on the way from
     latent t to t + 1, are buttons[:, t + 1], strides[:, t + 1]; telemetry [B, T+2, F] scaled; weights [B,
-    T+2, 10, 15], larger where small important things are; movers [B, T+2, 10, 15], 1 where a part of
-    something is that moves by itself (GameSpec.movers)."""
+    T+2, 10, 15], larger where small important things are; movers [B, T+2, 10, 15], 1 where a token
+    shows a part of what moves by itself (GameSpec.movers), else 0."""
 
     latents: Tensor
     buttons: Tensor
@@ -208,7 +208,9 @@ class ClipBank:
         self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
         self.weights = torch.zeros(*shape, 10, 15, device=device)
         self.movers = torch.zeros(*shape, 10, 15, device=device)
-        self.moves = [number for number, mask in enumerate(sim.spec.masks, 1) if mask in sim.spec.movers]
+        self.mover_classes = [
+            number for number, mask in enumerate(sim.spec.masks, 1) if mask in sim.spec.movers
+        ]
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
         self.cut = torch.zeros(shape, dtype=torch.bool, device=device)  # by a step with an event
         self.watched = [sim.spec.field_index(name) for name in EVENTS[sim.spec.name]]
@@ -232,7 +234,7 @@ class ClipBank:
         self.buttons[:, slot], self.strides[:, slot] = held, strides
         self.telemetry[:, slot] = self.scale.scaled(now, before, strides)
         self.weights[:, slot] = token_weights(classes)
-        self.movers[:, slot] = tokens_with(classes, self.moves)
+        self.movers[:, slot] = tokens_with(classes, self.mover_classes)
         self.fresh[:, slot] = restarted
         self.cut[:, slot] = (now != before)[:, self.watched].any(1)
         self.last_telemetry = now
@@ -242,22 +244,19 @@ class ClipBank:
     def latest(self, span: int) -> tuple[Clips, Tensor]:
         """The newest `span` steps of every world, and which are whole, bool [B]."""
         slots = (torch.arange(self.count - span, self.count, device=self.latents.device)) % self.length
-        clips = Clips(
-            self.latents[:, slots].float(),
-            self.buttons[:, slots],
-            self.strides[:, slots].float(),
-            self.telemetry[:, slots],
-            self.weights[:, slots],
-            self.movers[:, slots],
-        )
-        return clips, ~self.fresh[:, slots][:, 1:].any(1)
+        return self.clips(slots=slots), ~self.fresh[:, slots][:, 1:].any(1)
 
     def sample(self, count: int, steps: int, eventful: int = 0) -> Clips:
         """count clips of steps + 2 latents, so many of them with an event on the way if there are any."""
         places = [self._places(count - eventful, steps + 2, 4 * count, False)]
         if eventful:
             places.append(self._places(eventful, steps + 2, 16 * count, True))
-        at = tuple(torch.cat(part) for part in zip(*places))
+        worlds, slots = (torch.cat(part) for part in zip(*places))
+        return self.clips(worlds, slots)
+
+    def clips(self, worlds: slice | Tensor = slice(None), slots: slice | Tensor = slice(None)) -> Clips:
+        """Of some worlds and slots, as they index [worlds, length]."""
+        at = worlds, slots
         return Clips(
             self.latents[at].float(),
             self.buttons[at],

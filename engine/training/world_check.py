@@ -17,8 +17,7 @@ def check(game: str, model: WorldModel, autoencoder: Autoencoder, device: str, s
     beside the autoencoder's ceiling, and sharpness."""
     worlds, context, wanted = (4, 4, (1, 3)) if small else (32, 16, (1, 4, 15))
     bank, pictures = true_steps(game, autoencoder, worlds, context + max(wanted) + 2, device)
-    strides, weights = bank.strides.float(), bank.weights
-    clips = Clips(bank.latents.float(), bank.buttons, strides, bank.telemetry, weights, bank.movers)
+    clips = bank.clips()
     made = rollout(model, clips, context, max(wanted), device)
     parts = []
     for steps in wanted:
