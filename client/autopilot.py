@@ -5,9 +5,11 @@ so all rules are bands, none needs an exact value.
 """
 
 import math
+from collections import deque
 
 from client.runner import Runner
 from client.senses import FPS, Senses
+from games.racing.spec import RIVALS, rival_gap_m
 from games.spec import GameSpec
 
 
@@ -34,27 +36,30 @@ class Autopilot:
 
 class _Racer:
     """Pure pursuit of a point on the road ahead; the wheel, which telemetry tells a step late, is estimated
-    from the keys pressed, and a key is held while the wheel is short of what is wanted."""
+    from the keys pressed and from what was told since, and a key is held while the wheel is short of what is
+    wanted."""
 
     HALF_ROAD_M = 6.0
     GRIP_MS2 = 13.0
     BRAKING_MS2 = 12.0
     LOCK = 0.13  # 1/m, the sharpest bend the wheel can ask for
     STUCK_S, BACK_S = 1.5, 1.2
+    TRUST = 0.3  # share of a told wheel's difference to the estimate that is believed at a look
 
     def __init__(self, spec: GameSpec) -> None:
         self.spec = spec
         self._senses = Senses(spec)
         self._buttons = spec.buttons
-        self._wheel = 0.0
+        self._wheels = deque([0.0], maxlen=16)  # by frames, the newest last
         self._mask = 0
         self._stuck_s = self._back_s = 0.0
 
     def decide(self, telemetry: list[float], passed: int, latency_frames: float) -> int:
         self._senses.look(telemetry)
-        self._turn_wheel(passed / FPS)
+        self._turn_wheel(passed)
+        self._believe(round(latency_frames))
         self._notice_being_stuck(passed / FPS)
-        steer = self._wish(latency_frames / FPS) - self._wheel
+        steer = self._wish(latency_frames / FPS) - self._wheels[-1]
         if self._senses.speed < -0.3:
             steer = -steer  # going backwards the wheel works the other way round
         mask = self._pedals()
@@ -65,12 +70,21 @@ class _Racer:
         self._mask = mask
         return mask
 
-    def _turn_wheel(self, seconds: float) -> None:
+    def _turn_wheel(self, frames: int) -> None:
         """Where the wheel is by now: it follows the keys, and quicker back to the middle than out."""
         right, left = self._mask & int(self._buttons["RIGHT"]), self._mask & int(self._buttons["LEFT"])
         goal = float(bool(right)) - float(bool(left))
-        rate = 6.0 if goal * self._wheel < 0 else 4.2 if goal == 0 else 3.0
-        self._wheel += min(max(goal - self._wheel, -rate * seconds), rate * seconds)
+        for _ in range(frames):
+            wheel = self._wheels[-1]
+            rate = (6.0 if goal * wheel < 0 else 4.2 if goal == 0 else 3.0) / FPS
+            self._wheels.append(wheel + min(max(goal - wheel, -rate), rate))
+
+    def _believe(self, frames_ago: int) -> None:
+        """The wheel was told for so long ago; a dreamed wheel may turn more or less than keys say."""
+        then = self._wheels[max(-1 - frames_ago, -len(self._wheels))]
+        off = self.TRUST * (self._senses.steer - then)
+        for i in range(len(self._wheels)):
+            self._wheels[i] = min(max(self._wheels[i] + off, -1.0), 1.0)
 
     def _notice_being_stuck(self, seconds: float) -> None:
         standing = abs(self._senses.speed) < 1.0 and self._back_s <= 0
@@ -97,10 +111,21 @@ class _Racer:
         """Where across the road to drive: a little to the inside of a bend, and past rivals."""
         s = self._senses
         line_m = min(max(s.curvature_mid * 40, -0.4), 0.4) * self.HALF_ROAD_M
-        rival_m = (s.lateral + s.rival_lateral) * self.HALF_ROAD_M
-        if s.rival_gap < 10 + 0.9 * max(s.speed, 0) and abs(rival_m - line_m) < 2.9:
+        gap_m, rival_m = self._rival()
+        if gap_m < 10 + 0.9 * max(s.speed, 0) and abs(rival_m - line_m) < 2.9:
             line_m = rival_m - 3.2 if rival_m > 0.3 else rival_m + 3.2
         return min(max(line_m, -0.75 * self.HALF_ROAD_M), 0.75 * self.HALF_ROAD_M)
+
+    def _rival(self) -> tuple[float, float]:
+        """How far the nearest rival ahead is, and where across the road, in metres; (inf, 0) if none is."""
+        sense = 1.0 if abs(self._senses.heading_error) < math.pi / 2 else -1.0
+        found = [(math.inf, 0.0)]
+        for rival in range(RIVALS):
+            sin, cos, lateral = (self._senses[f"rival_{rival}_{name}"] for name in ("sin", "cos", "lateral"))
+            gap_m = rival_gap_m(rival, sin, cos) * sense
+            if gap_m > 0:
+                found.append((gap_m, lateral * self.HALF_ROAD_M))
+        return min(found)
 
     def _pedals(self) -> int:
         s = self._senses
@@ -112,7 +137,8 @@ class _Racer:
             allowed = min(allowed, math.sqrt(corner + 2 * self.BRAKING_MS2 * distance_m))
         if abs(s.heading_error) > 0.9 or abs(s.lateral) > 1.1:
             allowed = min(allowed, 9.0)
-        if s.rival_gap < 4 + 0.3 * max(s.speed, 0) and abs(s.rival_lateral) * self.HALF_ROAD_M < 2.2:
+        gap_m, rival_m = self._rival()
+        if gap_m < 4 + 0.3 * max(s.speed, 0) and abs(rival_m - s.lateral * self.HALF_ROAD_M) < 2.2:
             allowed = min(allowed, max(s.speed - 3.0, 8.0))
         if s.speed < allowed:
             return int(self._buttons["THROTTLE"])

@@ -17,6 +17,9 @@ class Senses:
 
     def __getattr__(self, name: str) -> float:
         try:
-            return self._values[self._at[name]]
+            return self[name]
         except KeyError:
             raise AttributeError(name) from None
+
+    def __getitem__(self, name: str) -> float:
+        return self._values[self._at[name]]

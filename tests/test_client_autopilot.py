@@ -166,6 +166,22 @@ def test_racing_autopilot_completes_a_lap() -> None:
     assert finished("racing", "lap", 1, seconds=90, count=8, delay=2) >= 7
 
 
+def test_racer_goes_by_the_wheel_that_is_told() -> None:
+    """A dreamed wheel may turn less than the keys say: who went by keys alone would steer too little."""
+    spec = GAMES["racing"]
+    start = simulator("racing").World(torch.tensor([FIRST_SEED])).telemetry()[0].tolist()
+    here = dict(zip((field.name for field in spec.telemetry), start))
+
+    def held(wheel: float) -> int:
+        """Frames out of the last 30 in which RIGHT is held, where `wheel` is told all the time."""
+        pilot = Autopilot(spec)
+        told = list((here | {"speed": 20.0, "lateral": -1.0, "steer": wheel}).values())
+        masks = [pilot.decide(told, frame) for frame in range(60)]
+        return sum(bool(mask & int(spec.buttons["RIGHT"])) for mask in masks[30:])
+
+    assert held(0.3) == 30 and held(1.0) < 15
+
+
 @pytest.mark.parametrize("game", list(GAMES))
 def test_autopilot_never_presses_opposite_directions_or_unknown_buttons(game: str) -> None:
     spec, pilot = GAMES[game], Autopilot(GAMES[game])

@@ -14,7 +14,9 @@ from games.noise import hash_bits
 from games.racing import physics
 from games.racing.driver import STYLES, Drivers
 from games.racing.physics import wrap_angle
-from games.racing.spec import SPEC, Buttons
+from games.racing.render import rival_paint
+from games.racing.scenery import gate_places
+from games.racing.spec import AHEAD_M, APART_M, RETURNS_M, SPEC, Buttons, rival_gap_m
 from games.racing.track import MIN_RADIUS_M, build_tracks
 from games.racing.world import World
 
@@ -146,24 +148,53 @@ def test_telemetry_tells_what_moves_the_picture():
     assert bool((told >= torch.tensor([f.low for f in SPEC.telemetry])).all())
 
 
-def test_both_of_the_nearest_rivals_are_told_also_one_beside_the_car():
+def test_every_rival_is_told_wherever_it_is_and_never_leaps():
     world = World(torch.tensor([3]))
-    lateral, half, at = float(world.state.lateral), float(world.track.half_width), SPEC.field_index
-    world.state = replace(
-        world.state,
-        s=torch.tensor([100.0]),
-        speed=torch.tensor([20.0]),
-        rival_s=torch.tensor([[130.0, 95.0, 85.0, 145.0]]),
-        rival_lateral=torch.tensor([[lateral + half, lateral - half, 0.0, 0.0]]),
-        rival_speed=torch.tensor([[25.0, 17.0, 20.0, 20.0]]),
-    )
-    told = world.telemetry()[0]
-    names = ("rival_gap", "rival_lateral", "rival_speed", "other_gap", "other_lateral", "other_speed")
-    values = [float(told[at(name)]) for name in names]
-    assert values == pytest.approx([30.0, 1.0, 5.0, -5.0, -1.0, -3.0], abs=1e-3)
-    world.state = replace(world.state, rival_s=torch.tensor([[500.0, 520.0, 540.0, 85.0]]))
-    told = world.telemetry()[0]
-    assert [float(told[at(name)]) for name in names] == [60.0, 0.0, 0.0, 60.0, 0.0, 0.0]
+    half, at = float(world.track.half_width), SPEC.field_index
+
+    def told(rival: int, gap: float) -> dict[str, float]:
+        places = [300.0] * 4
+        places[rival] = 100.0 + gap
+        world.state = replace(
+            world.state,
+            s=torch.tensor([100.0]),
+            rival_s=torch.tensor([places]) % float(world.track.length),
+            rival_lateral=torch.full((1, 4), 0.5 * half),
+            rival_speed=torch.full((1, 4), 25.0),
+        )
+        row = world.telemetry()[0]
+        names = ("near", "sin", "cos", "lateral", "speed", "drift")
+        return {name: float(row[at(f"rival_{rival}_{name}")]) for name in names}
+
+    for rival in range(4):
+        for gap in (-120.0, -5.0, 0.5, 30.0, 200.0):
+            seen = told(rival, gap)
+            assert rival_gap_m(rival, seen["sin"], seen["cos"]) == pytest.approx(gap, abs=0.01)
+            assert seen["near"] == pytest.approx(gap * math.exp(-abs(gap) / 25), abs=1e-3)
+            assert (seen["lateral"], seen["speed"]) == (pytest.approx(0.5), 25.0)
+        behind, ahead = told(rival, -RETURNS_M), told(rival, AHEAD_M + APART_M * rival)
+        assert ahead == pytest.approx(behind, abs=0.6), "who falls behind comes back ahead"
+        assert told(rival, 420.0) == pytest.approx(ahead, abs=0.6), "and stays there out of sight"
+
+
+def test_gates_are_told_on_the_way_to_them_and_where_they_are_passed():
+    world = World(torch.tensor([3, 4]))
+    at, length = SPEC.field_index, world.track.length
+    first = gate_places(world.seeds[:, None], world.track)[:, 0]
+    for gap in (-10.0, -0.1, 0.1, 10.0):
+        world.state = replace(world.state, s=torch.remainder(first - gap, length))
+        told = world.telemetry()
+        expected = torch.full((2,), gap * math.exp(-abs(gap) / 25))
+        torch.testing.assert_close(told[:, at("gate_near")], expected, atol=1e-3, rtol=0)
+        assert bool((told[:, at("gate_cos")] > 0.97).all())
+        assert bool((told[:, at("gate_sin")].sign() == -torch.tensor(gap).sign()).all())
+
+
+def test_the_first_rivals_paint_is_told():
+    world, at = World(torch.arange(12)), SPEC.field_index
+    flags = world.telemetry()[:, [at(f"paint_{paint}") for paint in range(3)]]
+    assert torch.equal(flags.argmax(1), rival_paint(world.seeds)) and bool((flags.sum(1) == 1).all())
+    assert len(set(flags.argmax(1).tolist())) == 3
 
 
 def test_tap_steers_less_than_hold_and_the_wheel_centres_itself():

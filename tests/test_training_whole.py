@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.training import whole
-from engine.training.whole import GROUPS, SHARES, Stages, run_stage
+from engine.training.whole import ENDINGS, GROUPS, SHARES, Stages, run_stage
 
 OUT = Path("out")
 
@@ -34,6 +34,21 @@ def test_only_a_stage_that_is_alone_goes_through_torchrun():
             command = stages(gpus=2).command(stage, 1.0)
             assert ("--nproc-per-node=2" in command) == (len(group) == 1)
             assert "torch.distributed.run" not in stages(gpus=1).command(stage, 1.0)
+
+
+def test_a_world_s_endings_go_on_from_it_and_it_becomes_their_mean():
+    made = stages(gpus=2)
+    trunk = [str(OUT / f"racing-world-{half}.safetensors") for half in (0, 1)]
+    for name in ENDINGS["racing"]:
+        command = made.command(name, 2.0)
+        assert command[1:4] == ["-m", "engine.training.world", "racing"]
+        assert command[command.index("--resume") + 1 :] == trunk
+        assert command[command.index("--out") + 1] == str(OUT / name)
+    average = made.afterwards(["world"])["average"]
+    assert average[average.index("--of") + 1 :] == ["out/calm=0.75", "out/bold=0.25", "--out", "out"]
+    other = Stages("platformer", OUT, None, 2)
+    assert other.afterwards(["world"]) == {} and other.share("world") == SHARES["world"]
+    assert made.share("world") + sum(map(made.share, made.endings)) == pytest.approx(SHARES["world"])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +89,7 @@ def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp
         assert gpu is None or gpu not in busy
         busy.add(gpu)
         order.append(log.stem.removeprefix("racing-"))
-        if "--minutes" in command and log.stem.removeprefix("racing-") in SHARES:  # sharpen's are a CPU's
+        if "--minutes" in command and order[-1] != "sharpen":  # whose are a CPU's
             shared = gpus if "torch.distributed.run" in command else 1
             minutes.append((float(command[command.index("--minutes") + 1]) + whole.OVERHEAD_S / 60) * shared)
         busy.discard(gpu)
@@ -84,6 +99,11 @@ def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp
     monkeypatch.setattr(whole, "gpu_names", lambda: [str(i) for i in range(gpus)])
     monkeypatch.setattr(sys, "argv", ["whole", "racing", "--minutes", "60", "--out", str(tmp_path)])
     whole.main()
-    assert order[:2] == ["autoencoder", "world"] and order[4] == "pack"
-    assert order[5] == "sharpen" and order[-2:] == ["steady", "pack"] and set(SHARES) <= set(order)
+    assert order[:2] == ["autoencoder", "world"] and sorted(order[2:4]) == ["bold", "calm"]
+    assert (
+        order[4] == "average"
+        and order[7:9] == ["pack", "sharpen"]
+        and order[-2:] == ["steady", "pack"]
+        and set(SHARES) <= set(order)
+    )
     assert sum(minutes) == pytest.approx(60, abs=0.1)

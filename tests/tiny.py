@@ -46,7 +46,7 @@ def tiny_config(game: str = "racing") -> GameConfig:
         ),
         extrapolator=ExtrapolatorConfig(width=16, blocks=1, draft_blocks=1),
         wide_decoder=WideDecoderConfig(widths=(16, 24, 16), blocks=(1, 2, 2)),
-        sight=SightConfig(fields=(6, 7), width=4, hidden=6),
+        sight=SightConfig(fields=(3, 5), width=4, hidden=6),
     )
 
 

@@ -11,6 +11,7 @@ import torch
 
 from engine.backend import Opening, Step
 from engine.config import WorldConfig
+from engine.fast.bounds import Bounds
 from engine.fast.checkpoint import Checkpoints, Snapshot
 from engine.fast.sight import Sight
 from engine.models.layers import rotary
@@ -57,7 +58,8 @@ class Dream:
         sight: Sight | None = None,
     ) -> None:
         self.config, self.run, self.sight = config, run, sight
-        self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
+        self.scale, self.bounds = TelemetryScale(GAMES[game].telemetry), Bounds(GAMES[game])
+        self.checkpoints = Checkpoints(GAMES[game])
         slots = config.context - 1
         self.ring: np.ndarray = np.zeros(
             (len(config.time_layers), 2, slots, config.tokens, config.heads, config.head_width), ring_type
@@ -119,6 +121,7 @@ class Dream:
         return self._noise
 
     def _snapshot(self, latent: np.ndarray, told: np.ndarray, stride: int) -> Snapshot:
+        told = self.bounds.kept(told)
         told = told if self.sight is None else self.sight.corrected(latent, told)
         totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
         return Snapshot(latent, told, totals.numpy())

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engine.backend import Step
+from engine.fast.bounds import Bounds
 from engine.fast.checkpoint import Checkpoints
 from engine.fast.dream import Dream, Made
 from engine.fast.sight import Sight
@@ -18,7 +19,8 @@ class StaticDream(Dream):
 
     def __init__(self, game: str, world: World, slot: int = 0, sight: Sight | None = None) -> None:
         self.config, self.world, self.slot, self.sight = world.config, world, slot, sight
-        self.scale, self.checkpoints = TelemetryScale(GAMES[game].telemetry), Checkpoints(GAMES[game])
+        self.scale, self.bounds = TelemetryScale(GAMES[game].telemetry), Bounds(GAMES[game])
+        self.checkpoints = Checkpoints(GAMES[game])
         self.bias = np.zeros(0, np.float32)  # the ring is not here
         self.number = 0
         self._made: Made | None = None

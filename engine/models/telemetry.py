@@ -18,6 +18,10 @@ class Field(Protocol):
     def high(self) -> float: ...
 
 
+MOST = {"value": 1.0, "flag": 1.0, "count": 1.5, "event": 2.0}
+"""Telemetry's largest in the model's terms, by kind."""
+
+
 class TelemetryScale:
     """values by their range; flags to -1 or 1; counts as their change per frame, events as their change over
     the step, both by the larger end of their range."""
@@ -38,7 +42,9 @@ class TelemetryScale:
         rate = change / strides.clamp(min=1)[..., None]
         level = ((now - self.low) / (self.high - self.low) * 2 - 1).clamp(-1, 1)
         return torch.where(
-            self.event, change.clamp(-2, 2), torch.where(self.count, rate.clamp(-1.5, 1.5), level)
+            self.event,
+            change.clamp(-MOST["event"], MOST["event"]),
+            torch.where(self.count, rate.clamp(-MOST["count"], MOST["count"]), level),
         )
 
     def in_units(self, scaled: Tensor, before: Tensor, stride: int) -> Tensor:

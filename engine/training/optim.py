@@ -88,7 +88,7 @@ def train_psnr(square: Tensor) -> str:
 class Training:
     """A model's optimisers, learning rate by the clock, and the moving average that is kept.
 
-    The rate warms up for `warmup` updates, stays, and falls linearly to a tenth over the last `cooldown` of
+    The rate warms up for `warmup` updates, stays, and falls linearly to nothing over the last `cooldown` of
     the time. With several ranks gradients are averaged, and rank 0's clock and weights are everybody's."""
 
     def __init__(
@@ -161,9 +161,7 @@ class Training:
 
     def apply(self) -> None:
         """Average the ranks' gradients, clip, update the weights and their average."""
-        factor = min(1.0, (self.updates + 1) / self.warmup) * min(
-            1.0, 0.1 + 0.9 * (1 - self.progress) / self.cooldown
-        )
+        factor = min(1.0, (self.updates + 1) / self.warmup) * min(1.0, (1 - self.progress) / self.cooldown)
         for optimiser, base in zip(self.optimisers, self.base):
             optimiser.param_groups[0]["lr"].fill_(base * factor)
         self.blend.fill_(1 - min(0.999, (self.updates + 1) / (self.updates + 20)))

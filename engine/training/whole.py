@@ -2,8 +2,8 @@
 
     CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
 
-    autoencoder -> world -> decoder, extrapolator -> (racing) sharpen -> wide_decoder, probes
-      -> steady -> (platformer) sight -> OUT/packed
+    autoencoder -> world -> (racing) calm, bold -> average -> decoder, extrapolator -> (racing) sharpen
+      -> wide_decoder, probes -> steady -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
 all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
@@ -41,16 +41,28 @@ GROUPS = (
 )
 """Stages that need nothing of one another run side by side. One alone learns on all GPUs."""
 OVERHEAD_S = 50.0
-OPTIONS = {
-    "world": "--rows 12 --refresh 60 --two-from 0.3 --own-from 0.4 --cooldown 0.5 --adversarial 0.5"
+DECODER_SIZE = "--widths 224 160 64 48 --muon-lr 1e-3"
+WORLD_ROWS = "--rows 12 --refresh 60"
+WORLD = {
+    "racing": "--two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 6.8e-4 --muon-lr 2.3e-3",
+    "platformer": "--two-from 0.3 --own-from 0.4 --cooldown 0.5 --adversarial 0.5"
     " --lr 7.5e-4 --muon-lr 2.6e-3",
-    "decoder": "--widths 224 160 64 48 --muon-lr 1e-3",
 }
+ENDINGS = {
+    "racing": {
+        "calm": "--two-from 1 --own-from 0.1 --seed 1",
+        "bold": "--two-from 0.1 --own-from 0.1 --adversarial 0.3 --seed 2",
+    }
+}
+"""Runs that go on from a world that saw nothing but true pasts, each on one GPU for a quarter of the world's
+minutes; the world is the mean of them, by these shares."""
+ENDING = "--faded 0.4 --adrift 0.2 --cooldown 0.85"
+ENDING_SHARES = {"calm": 0.75, "bold": 0.25}
 DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5 --mask 30"}
 """Stage `decoder` weighs edges and small things as each game wants it: the platformer's are smaller."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
-assert set(DECODER) == set(GAMES) and set(SHARPEN) <= set(GAMES)
+assert set(DECODER) == set(WORLD) == set(GAMES) and set(SHARPEN) | set(ENDINGS) <= set(GAMES)
 
 
 class Stages:
@@ -60,8 +72,23 @@ class Stages:
         self.game, self.out, self.resume, self.gpus = game, out, resume, gpus
         self.packed = out / "packed"
 
+    @property
+    def endings(self) -> dict[str, str]:
+        """Runs that the world goes on in, and their options."""
+        return ENDINGS.get(self.game, {})
+
+    def share(self, stage: str) -> float:
+        """Of the GPU minutes: the world's endings have half of its together."""
+        if stage in self.endings:
+            return SHARES["world"] / 2 / len(self.endings)
+        return SHARES[stage] / 2 if stage == "world" and self.endings else SHARES[stage]
+
     def command(self, stage: str, minutes: float) -> list[str]:
         """Of a stage that learns on GPUs, for so many minutes of the clock."""
+        if stage in self.endings:
+            world = [str(self.out / f"{self.game}-world-{half}.safetensors") for half in (0, 1)]
+            command = self._plain("world", "--minutes", f"{minutes:.2f}", "--out", str(self.out / stage))
+            return [*command, "--autoencoder", self._encoder(), *self._options(stage), "--resume", *world]
         several = self.gpus > 1 and (stage,) in GROUPS
         # Two games may train side by side.
         ranks = [f"--nproc-per-node={self.gpus}", f"--master-port={29_500 + os.getpid() % 1_000}"]
@@ -76,11 +103,21 @@ class Stages:
         if stage == "wide_decoder":
             command += ["--weights", str(self.packed)]
         elif stage not in ("autoencoder", "probes"):
-            command += ["--autoencoder", str(self.out / f"{self.game}-autoencoder.safetensors")]
-        command += OPTIONS.get(stage, "").split()
-        command += DECODER[self.game].split() if stage == "decoder" else []
+            command += ["--autoencoder", self._encoder()]
+        command += self._options(stage)
         found = self.earlier(stage)
         return command + (["--resume", *map(str, found)] if found else [])
+
+    def _encoder(self) -> str:
+        return str(self.out / f"{self.game}-autoencoder.safetensors")
+
+    def _options(self, stage: str) -> list[str]:
+        made = {
+            "world": f"{WORLD_ROWS} {WORLD[self.game]}",
+            "decoder": f"{DECODER_SIZE} {DECODER[self.game]}",
+            **{name: f"{WORLD_ROWS} {ENDING} {how}" for name, how in self.endings.items()},
+        }
+        return made.get(stage, "").split()
 
     def earlier(self, stage: str) -> list[Path]:
         """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
@@ -95,6 +132,9 @@ class Stages:
             str(self.out),
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
+        if "world" in group and self.endings:
+            runs = [f"{self.out / name}={ENDING_SHARES[name]}" for name in self.endings]
+            return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = SHARPEN.get(self.game, "").split()
             sharpen = self._plain("sharpen", "--weights", str(self.packed), *how, "--out", out)
@@ -151,16 +191,20 @@ class Whole:
             began = time.monotonic()
             if len(group) == 1:
                 self._stage(group[0], None, max(1, len(self.gpus)))
+                self._side_by_side(list(self.stages.endings) if "world" in wanted else [])
             else:
-                with ThreadPoolExecutor(len(wanted)) as pool:
-                    for done in [pool.submit(self._on_one, stage) for stage in wanted]:
-                        done.result()
+                self._side_by_side(wanted)
             for name, command in self.stages.afterwards(wanted).items():
                 run_stage(command, self._log(name))
             print(
                 f"{self.args.game}: {', '.join(wanted)}: {(time.monotonic() - began) / 60:.1f} min",
                 flush=True,
             )
+
+    def _side_by_side(self, stages: Sequence[str]) -> None:
+        with ThreadPoolExecutor(max(1, len(stages))) as pool:
+            for done in [pool.submit(self._on_one, stage) for stage in stages]:
+                done.result()
 
     def _on_one(self, stage: str) -> None:
         """As soon as a GPU is free."""
@@ -171,7 +215,7 @@ class Whole:
             self.free.put(gpu)
 
     def _stage(self, stage: str, gpu: str | None, gpus: int) -> None:
-        minutes = self.args.minutes * SHARES[stage] / self.total / gpus - OVERHEAD_S / 60
+        minutes = self.args.minutes * self.stages.share(stage) / self.total / gpus - OVERHEAD_S / 60
         run_stage(self.stages.command(stage, max(0.1, minutes)), self._log(stage), gpu)
 
     def _log(self, name: str) -> Path:

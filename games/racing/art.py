@@ -12,9 +12,10 @@ import torch
 from games.painter import Canvas, cut, mix, one_thread
 from games.racing.art_car import paint_car
 from games.racing.looks import LOOKS, Look
+from games.racing.spec import RIVAL_PAINTS
 from games.sprites import Atlas, build_atlas
 
-PLAYER_POSES, RIVAL_PAINTS = 5, 3
+PLAYER_POSES = 5
 PLAYER_STEP_RAD = 0.085
 """Between two poses of the player's car; the pose chosen is the nearest."""
 RIVAL_TURNS_RAD = tuple(math.radians(d) for d in (0, 7, 14, 22, 33, 50, 75, 105, 140, 180))

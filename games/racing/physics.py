@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from games.noise import uniform
-from games.racing.spec import Buttons
+from games.racing.spec import AHEAD_M, APART_M, RETURNS_M, RIVALS, Buttons
 from games.racing.track import Track, angle
 from games.select import either
 
 DT = 1.0 / 60.0
-RIVALS = 4
 TOP_SPEED, REVERSE_SPEED = 56.0, -8.0
 GRIP_MS2 = 15.0
 """Most sideways acceleration: 19 m/s through the tightest bend."""
@@ -234,7 +233,8 @@ def _rivals(c: State, track: Track, seeds: Tensor) -> State:
     lateral = (c.rival_lateral + drift * DT).clamp(-0.9 * half, 0.9 * half)
     kappa = track.at(track.curvature, c.rival_s)
     s = c.rival_s + speed * DT / (1.0 - kappa * lateral)
-    s = either(gap < -170.0, c.s[:, None] + 250.0 + 30.0 * i, s)  # out of sight both before and after
+    # Out of sight both before and after.
+    s = either(gap < -RETURNS_M, c.s[:, None] + AHEAD_M + APART_M * i, s)
     return replace(
         c, rival_s=torch.remainder(s, length), rival_lateral=lateral, rival_speed=speed, rival_drift=drift
     )

@@ -16,9 +16,10 @@ from games.painter import rgb
 from games.racing import art, art_car
 from games.racing.ground import CENTRE, COLOURS, HEIGHT, WIDTH, Camera, backdrop, haze_at
 from games.racing.looks import LOOKS
-from games.racing.physics import CAR_WIDTH_M, RIVALS, State, wrap_angle
+from games.racing.physics import CAR_WIDTH_M, State, wrap_angle
 from games.racing.scenery import Scenery
 from games.racing.skyline import FOCAL_PX, panoramas
+from games.racing.spec import RIVAL_PAINTS, RIVALS
 from games.racing.track import Track
 from games.sprites import Placements, composite, join, place, reorder
 
@@ -175,7 +176,7 @@ def _rivals(
     turns = torch.tensor(art.RIVAL_TURNS_RAD, device=sx.device)
     pose = torch.bucketize(yaw.abs(), 0.5 * (turns[1:] + turns[:-1]))
     i = torch.arange(RIVALS, device=sx.device)
-    paint = (hash_bits(seeds, 601)[:, None] + i) % art.RIVAL_PAINTS
+    paint = (rival_paint(seeds)[:, None] + i) % RIVAL_PAINTS
     base = (cam.look * art.PER_LOOK)[:, None]
     scale = FOCAL_PX / near / art_car.PX_PER_M
     w, h = art_car.WIDTH_PX * scale, art_car.HEIGHT_PX * scale
@@ -199,6 +200,11 @@ def _rivals(
         base + art.SHADOW, sx - 0.5 * sw, sy - 0.55 * sh, sw, sh, opacity=opacity * (1.0 - haze_at(near))
     )
     return [(dark, z + 0.3), (body, z)]
+
+
+def rival_paint(seeds: Tensor) -> Tensor:
+    """Number of the first rival's paint, int64 [B]; the others' follow."""
+    return hash_bits(seeds, 601) % RIVAL_PAINTS
 
 
 def _player(cam: Camera, c: State) -> list[tuple[Placements, Tensor]]:

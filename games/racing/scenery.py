@@ -123,11 +123,16 @@ def _boards(track: Track, base: Tensor) -> Scenery:
     return _stand(track, s + 7.0, lateral, there, 2.3, 2.3, base + art.BOARD, kappa < 0)
 
 
-def _gates(seed: Tensor, track: Track, base: Tensor) -> Scenery:
+def gate_places(seed: Tensor, track: Track) -> Tensor:
+    """int64 seeds [B, 1] -> s of the gates [B, GATES] m."""
     i = torch.arange(GATES, device=seed.device)[None]
     place = torch.where(i == 0, 0.0, i / GATES + 0.18 * (uniform(seed, _GATE, i) - 0.5))
-    s = 24.0 + place * track.length[:, None]
+    return 24.0 + place * track.length[:, None]
+
+
+def _gates(seed: Tensor, track: Track, base: Tensor) -> Scenery:
+    s = gate_places(seed, track)
     width = (2.0 * track.half_width[:, None] + 5.6).expand(s.shape)
     return _stand(
-        track, s, torch.zeros_like(s), i.expand(s.shape) >= 0, width, width * (224 / 512), base + art.GATE
+        track, s, torch.zeros_like(s), torch.ones_like(s) > 0, width, width * (224 / 512), base + art.GATE
     )

@@ -1,5 +1,6 @@
 """Racing: constants, buttons, telemetry. No torch."""
 
+import math
 from enum import IntFlag
 
 from games.spec import GameSpec, TelemetryField, look_fields
@@ -17,14 +18,39 @@ PATTERNS_M = (24, 12)
 """Periods of what is painted on ground and road; kerbs have half the smaller."""
 
 
-def _rival_lateral(rival: str) -> TelemetryField:
-    meaning = "that rival's offset minus the car's; 0 when none"
-    return TelemetryField(f"{rival}_lateral", "half road widths", "value", -3.0, 3.0, meaning)
+RIVALS, RIVAL_PAINTS = 4, 3
+RETURNS_M, AHEAD_M, APART_M = 170.0, 250.0, 30.0
+"""A rival so far behind the car comes back so far ahead of it, each so much further than the one before: out
+of sight both times."""
+NEAR_M = 25.0
+"""Gaps are told times exp(-|gap| / NEAR_M), too: where metres count they are metres, far away nothing."""
 
 
-def _rival_speed(rival: str, whose: str) -> TelemetryField:
-    return TelemetryField(
-        f"{rival}_speed", "m/s", "value", -60.0, 60.0, f"{whose} minus the car's; 0 when none"
+def circle_m(rival: int) -> float:
+    """Length of the way on which a rival is at most RETURNS_M behind and then ahead again."""
+    return RETURNS_M + AHEAD_M + APART_M * rival
+
+
+def rival_gap_m(rival: int, sin: float, cos: float) -> float:
+    """Metres from the car to a rival along the road, negative behind, from its place on that circle."""
+    return math.atan2(sin, cos) % math.tau / math.tau * circle_m(rival) - RETURNS_M
+
+
+def _rival(rival: int) -> tuple[TelemetryField, ...]:
+    """Every rival is told by itself, wherever it is: nobody is told twice, and who overtakes whom makes
+    nothing leap."""
+
+    def value(name: str, unit: str, low: float, high: float, meaning: str) -> TelemetryField:
+        return TelemetryField(f"rival_{rival}_{name}", unit, "value", low, high, meaning)
+
+    place = f"of its place on the way from {RETURNS_M:.0f} m behind to {AHEAD_M + APART_M * rival:.0f} ahead"
+    return (
+        value("near", "m", -10.0, 10.0, f"its gap to the car, times exp(-gap / {NEAR_M:.0f} m)"),
+        value("sin", "", -1.0, 1.0, f"sine {place}"),
+        value("cos", "", -1.0, 1.0, f"cosine {place}"),
+        value("lateral", "half road widths", -1.2, 1.2, "its offset from the centre line"),
+        value("speed", "m/s", 0.0, 60.0, "along the road"),
+        value("drift", "m/s", -3.0, 3.0, "to the right"),
     )
 
 
@@ -32,6 +58,17 @@ def _wave(metres: int, name: str) -> TelemetryField:
     meaning = f"{name} of the car's place in the road's {metres} m pattern"
     return TelemetryField(f"pattern_{metres}_{name}", "", "value", -1.0, 1.0, meaning)
 
+
+PAINT_FIELDS = tuple(
+    TelemetryField(f"paint_{paint}", "", "flag", 0.0, 1.0, f"the first rival has paint {paint}")
+    for paint in range(RIVAL_PAINTS)
+)
+ANGLES = (
+    *(f"pattern_{metres}" for metres in PATTERNS_M),
+    "gate",
+    *(f"rival_{rival}" for rival in range(RIVALS)),
+)
+"""What is told by sine and cosine."""
 
 SPEC = GameSpec(
     name="racing",
@@ -57,10 +94,6 @@ SPEC = GameSpec(
         TelemetryField("curvature_mid", "1/m", "value", -0.05, 0.05, "of the road 40 m ahead"),
         TelemetryField("curvature_far", "1/m", "value", -0.05, 0.05, "of the road 80 m ahead"),
         TelemetryField(
-            "rival_gap", "m", "value", 0.0, 60.0, "to the nearest rival ahead; 60 when there is none nearer"
-        ),
-        _rival_lateral("rival"),
-        TelemetryField(
             "progress", "laps", "count", -0.001, 0.001, "distance along the track, in laps since the start"
         ),
         TelemetryField("lap", "laps", "event", -1.0, 1.0, "full laps completed"),
@@ -74,20 +107,15 @@ SPEC = GameSpec(
         TelemetryField("roll", "rad", "value", -0.06, 0.06, "the camera's lean"),
         TelemetryField("pitch", "px", "value", -6.0, 6.0, "how far braking moves the horizon, down positive"),
         *(_wave(metres, name) for metres in PATTERNS_M for name in ("sin", "cos")),
-        _rival_speed("rival", "the nearest rival ahead's"),
-        TelemetryField(
-            "other_gap",
-            "m",
-            "value",
-            -10.0,
-            60.0,
-            "to the next other rival, beside the car or ahead; 60 when none",
-        ),
-        _rival_lateral("other"),
-        _rival_speed("other", "that rival's"),
+        TelemetryField("gate_near", "m", "value", -10.0, 10.0, "the nearest gate, told as a rival is"),
+        TelemetryField("gate_sin", "", "value", -1.0, 1.0, "sine of how much of the way to the next is done"),
+        TelemetryField("gate_cos", "", "value", -1.0, 1.0, "its cosine"),
+        *(field for rival in range(RIVALS) for field in _rival(rival)),
+        *PAINT_FIELDS,
     ),
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),
     movers=("rival",),
-    lasting=tuple(field.name for field in look_fields(LOOKS)),
+    lasting=tuple(field.name for field in (*look_fields(LOOKS), *PAINT_FIELDS)),
+    circles=tuple((f"{angle}_sin", f"{angle}_cos") for angle in ANGLES),
 )

@@ -14,9 +14,9 @@ from games.racing import physics
 from games.racing.driver import Drivers
 from games.racing.ground import pattern
 from games.racing.physics import State, wrap_angle, wrap_gap
-from games.racing.render import Painter
-from games.racing.scenery import Scenery, build_scenery
-from games.racing.spec import PATTERNS_M, SPEC
+from games.racing.render import Painter, rival_paint
+from games.racing.scenery import Scenery, build_scenery, gate_places
+from games.racing.spec import NEAR_M, PATTERNS_M, RETURNS_M, RIVAL_PAINTS, RIVALS, SPEC, circle_m
 from games.racing.track import Track, build_tracks
 from games.select import either
 from games.spec import GameSpec
@@ -24,7 +24,6 @@ from games.spec import GameSpec
 __all__ = ["Drivers", "World"]
 
 _LOOK = 401
-_NO_RIVAL_M, _BESIDE_M = 60.0, 10.0
 
 
 class World:
@@ -85,7 +84,6 @@ class World:
         ahead = constants((15.0, 40.0, 80.0, 140.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
         *near, horizon = bends.unbind(1)
-        (gap, lateral, faster), other = self._rivals(sense)
         _, stretch = pattern(track)
         turns = [c.s * stretch * (2 * math.pi / period) for period in PATTERNS_M]
         fields = [
@@ -93,8 +91,6 @@ class World:
             c.lateral / half,
             error,
             *near,
-            gap,
-            lateral,
             c.travelled / track.length,
             c.lap,
             c.lateral.abs() >= half,
@@ -106,25 +102,34 @@ class World:
             c.roll,
             c.pitch,
             *(wave for turn in turns for wave in (torch.sin(turn), torch.cos(turn))),
-            faster,
-            *other,
+            *self._gate(),
+            *self._rivals().unbind(1),
+            *(rival_paint(self.seeds) == paint for paint in range(RIVAL_PAINTS)),
         ]
         return torch.stack([f.to(torch.float32) for f in fields], 1)
 
-    def _rivals(self, sense: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of the nearest rival ahead, then of the nearest other one beside the car or ahead: gap in m, offset
-        in half widths and speed in m/s, both minus the car's, [B] each. sense [B]: -1 facing backwards."""
+    def _gate(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where the gates are, as SPEC.telemetry tells it, [B] each."""
+        length = self.track.length[:, None]
+        ahead = torch.remainder(gate_places(self.seeds[:, None], self.track) - self.state.s[:, None], length)
+        coming, passed = ahead.amin(1), (length - ahead).amin(1)
+        turn = passed / (passed + coming) * math.tau
+        return _near(either(coming < passed, coming, -passed)), torch.sin(turn), torch.cos(turn)
+
+    def _rivals(self) -> Tensor:
+        """Each rival's fields, one rival's behind the other's, [B, RIVALS * 6]."""
         c, track = self.state, self.track
-        gaps = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None]) * sense[:, None]
-        numbers, found = torch.arange(gaps.shape[1], device=gaps.device), []
-        for least in (0.0, -_BESIDE_M):
-            gap, which = either(gaps > least, gaps, _NO_RIVAL_M).min(1)
-            there, at = gap < _NO_RIVAL_M, which[:, None]
-            aside = (c.rival_lateral.gather(1, at)[:, 0] - c.lateral) / track.half_width
-            faster = c.rival_speed.gather(1, at)[:, 0] * sense - c.speed
-            found.append((gap.clamp(max=_NO_RIVAL_M), either(there, aside, 0.0), either(there, faster, 0.0)))
-            gaps = either((numbers == at) & there[:, None], _NO_RIVAL_M, gaps)
-        return found
+        gap = wrap_gap(c.rival_s - c.s[:, None], track.length[:, None])
+        circle = constants(tuple(circle_m(i) for i in range(RIVALS)), str(gap.device))
+        turn = (gap + RETURNS_M).clamp(min=0.0).minimum(circle) * (math.tau / circle)
+        aside = c.rival_lateral / track.half_width[:, None]
+        parts = (_near(gap), torch.sin(turn), torch.cos(turn), aside, c.rival_speed, c.rival_drift)
+        return torch.stack(parts, 2).flatten(1)
+
+
+def _near(gap: Tensor) -> Tensor:
+    """Gaps in m, as far as metres count."""
+    return gap * torch.exp(-gap.abs() / NEAR_M)
 
 
 def _look(seeds: Tensor) -> Tensor:

@@ -1,0 +1,37 @@
+"""What a dream tells of itself is kept to what telemetry can be.
+
+A world model is told at every step what it told before. Telemetry that it never met in training, a sine and a
+cosine of no angle, a road more curved than any, it answers with more of the same, until the dream ends in
+mush. So numbers are kept within their range, and pairs that are sine and cosine of one angle
+(GameSpec.circles) on their circle. What is hardly off is left as it is.
+
+In the way of a frame: between what the world model made and what is filed of it, see Dream."""
+
+import numpy as np
+
+from engine.models.telemetry import MOST
+from engine.without import without
+from games.spec import GameSpec
+
+OFF = 0.03
+"""So far off, in halves of a field's range or in radii, and it is put right."""
+
+
+class Bounds:
+    """Of one game's telemetry; with DREAMCADE_WITHOUT=bounds all is told as the model does."""
+
+    def __init__(self, spec: GameSpec) -> None:
+        self._on = "bounds" not in without()
+        self._most = np.array([MOST[field.kind] for field in spec.telemetry], np.float32)
+        pairs = [[spec.field_index(name) for name in pair] for pair in spec.circles]
+        self._pairs = np.array(pairs, np.int64).reshape(-1, 2)
+
+    def kept(self, told: np.ndarray) -> np.ndarray:
+        """told [F] in model's terms, itself where it is possible."""
+        radii = np.hypot(*told[self._pairs].T)
+        off = np.abs(radii - 1) > OFF
+        if not self._on or not (off.any() or (np.abs(told) > self._most + OFF).any()):
+            return told
+        kept = told.copy()
+        kept[self._pairs[off]] /= np.maximum(radii[off, None], 1e-3)
+        return np.clip(kept, -self._most, self._most)
