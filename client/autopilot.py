@@ -24,7 +24,8 @@ class Autopilot:
     def decide(self, telemetry: list[float], index: int, latency_frames: float = 0.0) -> int:
         """Buttons to hold from now on.
 
-        index: the frame's; latency_frames: how many frames pass until a button acts, if known.
+        index: the frame's; latency_frames: how many frames pass from what is told until a button acts, if
+        known.
         """
         passed = 1 if self._index is None else index - self._index
         if passed < 0:  # the game began anew
@@ -44,7 +45,7 @@ class _Racer:
     BRAKING_MS2 = 12.0
     LOCK = 0.13  # 1/m, the sharpest bend the wheel can ask for
     STUCK_S, BACK_S = 1.5, 1.2
-    TRUST = 0.3  # share of a told wheel's difference to the estimate that is believed at a look
+    GAIN = 0.3  # of the observer: share of a told wheel's difference to the estimate that is believed
 
     def __init__(self, spec: GameSpec) -> None:
         self.spec = spec
@@ -57,7 +58,7 @@ class _Racer:
     def decide(self, telemetry: list[float], passed: int, latency_frames: float) -> int:
         self._senses.look(telemetry)
         self._turn_wheel(passed)
-        self._believe(round(latency_frames))
+        self._correct_wheel(round(latency_frames))
         self._notice_being_stuck(passed / FPS)
         steer = self._wish(latency_frames / FPS) - self._wheels[-1]
         if self._senses.speed < -0.3:
@@ -79,10 +80,11 @@ class _Racer:
             rate = (6.0 if goal * wheel < 0 else 4.2 if goal == 0 else 3.0) / FPS
             self._wheels.append(wheel + min(max(goal - wheel, -rate), rate))
 
-    def _believe(self, frames_ago: int) -> None:
-        """The wheel was told for so long ago; a dreamed wheel may turn more or less than keys say."""
+    def _correct_wheel(self, frames_ago: int) -> None:
+        """An observer's correction: the wheel was told of so many frames ago, and a dreamed one may turn more
+        or less than keys say."""
         then = self._wheels[max(-1 - frames_ago, -len(self._wheels))]
-        off = self.TRUST * (self._senses.steer - then)
+        off = self.GAIN * (self._senses.steer - then)
         for i in range(len(self._wheels)):
             self._wheels[i] = min(max(self._wheels[i] + off, -1.0), 1.0)
 

@@ -100,7 +100,8 @@ class Controls:
         return self._autopilot is not None
 
     def watch(self, frame: Frame, delay_frames: float) -> None:
-        """A frame is on the screen: the autopilot decides. delay_frames: until a button acts."""
+        """A frame is on the screen: the autopilot decides. delay_frames: from what it tells until a button
+        acts."""
         if self._autopilot is not None:
             mask = self._autopilot.decide(frame.telemetry, frame.index, delay_frames)
             self._auto_pressed |= mask & ~self._auto_mask

@@ -262,7 +262,8 @@ class Play:
         if self._recorder is not None:
             self._recorder.add(picture, shown_s)
         delay = self.report.input_delay_frames(default=picture.frame.lag + 1)
-        self._controls.watch(picture.frame, delay)
+        # A filled frame tells what the true one before it told.
+        self._controls.watch(picture.frame, delay + picture.frame.ahead)
 
     def _draw(self, now_s: float) -> None:
         assert self._shown is not None

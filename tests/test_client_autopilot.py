@@ -166,6 +166,22 @@ def test_racing_autopilot_completes_a_lap() -> None:
     assert finished("racing", "lap", 1, seconds=90, count=8, delay=2) >= 7
 
 
+@pytest.mark.parametrize("delay", [0, 2, 5])
+def test_racer_knows_where_the_true_wheel_is_however_late_it_is_told(delay: int) -> None:
+    """Telemetry every STRIDE frames, keys that act late, the simulator's own wheel: nothing to correct."""
+    world, spec = simulator("racing").World(torch.tensor([FIRST_SEED])), GAMES["racing"]
+    pilot, keys, off, turned = Autopilot(spec), deque([0] * delay), 0.0, 0.0
+    for frame in range(900):
+        if frame % STRIDE == 0:
+            told = world.telemetry()[0].tolist()
+        keys.append(pilot.decide(told, frame, delay + frame % STRIDE))
+        wheel = float(world.state.steer[0])
+        off = max(off, abs(pilot._player._wheels[-1 - delay] - wheel)) if frame > delay else 0.0
+        turned = max(turned, abs(wheel))
+        world.step(torch.tensor([keys.popleft()]))
+    assert turned > 0.5 and off < 0.06  # one frame of a key
+
+
 def test_racer_goes_by_the_wheel_that_is_told() -> None:
     """A dreamed wheel may turn less than the keys say: who went by keys alone would steer too little."""
     spec = GAMES["racing"]

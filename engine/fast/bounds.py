@@ -34,4 +34,5 @@ class Bounds:
             return told
         kept = told.copy()
         kept[self._pairs[off]] /= np.maximum(radii[off, None], 1e-3)
-        return np.clip(kept, -self._most, self._most)
+        beyond = np.abs(kept) > self._most + OFF
+        return np.where(beyond, np.clip(kept, -self._most, self._most), kept)

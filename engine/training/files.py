@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import AutoencoderConfig, WorldConfig
+from engine.config import AutoencoderConfig
 from engine.models.autoencoder import with_decoder_of
 from engine.models.weights import WIDE
 from engine.training.autoencoder import Autoencoder
@@ -37,23 +36,6 @@ def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
     for half in (0, 1):
         path = out / f"{game}-world-{half}.safetensors"
         save_file({name: state[name].contiguous() for name in names[half::2]}, path)
-
-
-def with_new_fields(state: dict[str, Tensor], config: WorldConfig) -> dict[str, Tensor]:
-    """A world model's weights from before its game's last telemetry fields were added: those count for
-    nothing yet, and stay as they are told."""
-    more = config.telemetry - len(state["to_telemetry.bias"])
-    if more <= 0:
-        return state
-    after = config.buttons + config.max_stride + config.telemetry - more
-    condition = state["condition.0.weight"]
-    new = condition.new_zeros(len(condition), more)
-    return state | {
-        "condition.0.weight": torch.cat((condition[:, :after], new, condition[:, after:]), 1),
-        "embed_telemetry.weight": torch.cat((state["embed_telemetry.weight"], new), 1),
-        "to_telemetry.weight": torch.cat((state["to_telemetry.weight"], new.T)),
-        "to_telemetry.bias": F.pad(state["to_telemetry.bias"], (0, more)),
-    }
 
 
 def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:

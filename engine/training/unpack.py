@@ -3,8 +3,7 @@
     python -m engine.training.unpack racing --out OUT [--weights assets/weights/racing]
 
 The other way of `pack`: <game>-autoencoder, <game>-world-0, <game>-extrapolator, <game>-decoder-wide,
-<game>-sight, all float32. A world model from before its game's last telemetry fields gets them, counting
-for nothing yet."""
+<game>-sight, all float32."""
 
 import argparse
 from pathlib import Path
@@ -12,8 +11,6 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from engine.models.weights import PARTS, SHIPPED, SIGHT, WIDE, has_part, load_part
-from engine.training.files import with_new_fields
-from engine.training.pack import game_config
 from games import GAMES
 
 FILES = {
@@ -40,8 +37,6 @@ def main() -> None:
     for file in dict.fromkeys(FILES.values()):
         parts = [part for part in PARTS if FILES[part] == file and has_part(source, part)]
         states = {part: load_part(source, part).state_dict() for part in parts}
-        if "world" in states:
-            states["world"] = with_new_fields(states["world"], game_config(args.game).world)
         named = {
             name if part == "world" else f"{part}.{name}": value.contiguous()
             for part, state in states.items()

@@ -6,9 +6,9 @@
       -> wide_decoder, probes -> steady -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
-all of them under torchrun, the others on one each, side by side. `play --weights OUT/packed` plays the
-result; `quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is
-there."""
+all of them under torchrun, the others on one each, side by side; calm and bold are stage `world` again, from
+its weights on, and their mean takes its place in OUT. `play --weights OUT/packed` plays the result;
+`quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is there."""
 
 import argparse
 import os
@@ -54,10 +54,11 @@ ENDINGS = {
         "bold": "--two-from 0.1 --own-from 0.1 --adversarial 0.3 --seed 2",
     }
 }
-"""Runs that go on from a world that saw nothing but true pasts, each on one GPU for a quarter of the world's
-minutes; the world is the mean of them, by these shares."""
+"""Two runs from the world's weights on, in which the rate falls, each on one GPU for a quarter of the world's
+minutes: one sample (calm), two and a discriminator (bold). The world is the mean of their weights."""
 ENDING = "--faded 0.4 --adrift 0.2 --cooldown 0.85"
 ENDING_SHARES = {"calm": 0.75, "bold": 0.25}
+assert all(set(runs) == set(ENDING_SHARES) for runs in ENDINGS.values())
 DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5 --mask 30"}
 """Stage `decoder` weighs edges and small things as each game wants it: the platformer's are smaller."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}

@@ -40,7 +40,7 @@ from engine.training.context import (
 )
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.discriminator import Adversary
-from engine.training.files import load_autoencoder, with_new_fields, write_world
+from engine.training.files import load_autoencoder, write_world
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score, field_worth
@@ -72,7 +72,13 @@ class WorldTraining:
         listen_closely(model, self.worth)
         if args.resume:
             state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
-            model.load_state_dict(with_new_fields(state, self.config))
+            of = len(state["to_telemetry.bias"])
+            if of != self.config.telemetry:
+                raise SystemExit(
+                    f"dreamcade: error: --resume: a world of {of} telemetry fields; {self.game} has "
+                    f"{self.config.telemetry} now: train one from nothing"
+                )
+            model.load_state_dict(state)
         self.model = model
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
         self.training = Training(
