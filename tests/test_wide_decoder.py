@@ -166,7 +166,6 @@ def run(monkeypatch, module, *arguments: object) -> None:
 def test_unpacked_and_packed_again_it_is_the_same(weights, tmp_path, monkeypatch):
     config = tiny_config()
     monkeypatch.setattr(pack, "game_config", lambda game: config)
-    monkeypatch.setattr(unpack, "game_config", lambda game: config)
     run(monkeypatch, unpack, "racing", "--weights", weights, "--out", tmp_path)
     before = load_part(weights, WIDE).state_dict()
     made = load_file(tmp_path / f"racing-{WIDE}.safetensors")
