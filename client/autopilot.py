@@ -53,10 +53,12 @@ class _Racer:
         self._buttons = spec.buttons
         self._wheels = deque([0.0], maxlen=16)  # by frames, the newest last
         self._mask = 0
+        self._nearest = (math.inf, 0.0)  # the rival ahead, see _rival
         self._stuck_s = self._back_s = 0.0
 
     def decide(self, telemetry: list[float], passed: int, latency_frames: float) -> int:
         self._senses.look(telemetry)
+        self._nearest = self._rival()
         self._turn_wheel(passed)
         self._correct_wheel(round(latency_frames))
         self._notice_being_stuck(passed / FPS)
@@ -113,7 +115,7 @@ class _Racer:
         """Where across the road to drive: a little to the inside of a bend, and past rivals."""
         s = self._senses
         line_m = min(max(s.curvature_mid * 40, -0.4), 0.4) * self.HALF_ROAD_M
-        gap_m, rival_m = self._rival()
+        gap_m, rival_m = self._nearest
         if gap_m < 10 + 0.9 * max(s.speed, 0) and abs(rival_m - line_m) < 2.9:
             line_m = rival_m - 3.2 if rival_m > 0.3 else rival_m + 3.2
         return min(max(line_m, -0.75 * self.HALF_ROAD_M), 0.75 * self.HALF_ROAD_M)
@@ -139,7 +141,7 @@ class _Racer:
             allowed = min(allowed, math.sqrt(corner + 2 * self.BRAKING_MS2 * distance_m))
         if abs(s.heading_error) > 0.9 or abs(s.lateral) > 1.1:
             allowed = min(allowed, 9.0)
-        gap_m, rival_m = self._rival()
+        gap_m, rival_m = self._nearest
         if gap_m < 4 + 0.3 * max(s.speed, 0) and abs(rival_m - s.lateral * self.HALF_ROAD_M) < 2.2:
             allowed = min(allowed, max(s.speed - 3.0, 8.0))
         if s.speed < allowed:
