@@ -40,13 +40,14 @@ def play(me: Player, game: str, held: int) -> dict[int, tuple[Frame, bytes]]:
 
 
 @pytest.mark.parametrize("together", ["yes", "no"])
-def test_a_button_changes_the_dream_at_the_first_true_frame_that_claims_it(weights, together):
+def test_a_button_changes_the_dream_at_the_first_true_frame_that_claims_it(weights, together, monkeypatch):
+    # An untrained hero dies every few steps, and is led back to the same place whatever is held.
+    monkeypatch.setenv("DREAMCADE_WITHOUT", "checkpoints")
     game, directory = weights
     options = ("--game", game, "--weights", directory, "--stride", str(STRIDE), "--together", together)
     with engine(*options, fake=False) as running, player(running.address) as me:
         still = play(me, game, held=0)
-        # All: one, held for a step's last frame alone, may change an untrained picture by nothing.
-        pressed = play(me, game, held=(1 << GAMES[game].n_buttons) - 1)
+        pressed = play(me, game, held=1)
         again = play(me, game, held=0)
     same_input = [i for i in still if i in again]
     assert len(same_input) > 5
