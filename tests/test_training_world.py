@@ -20,7 +20,7 @@ from engine.training.discriminator import Adversary
 from engine.training.files import write_world
 from engine.training.pack import keep_lasting, read_parts
 from engine.training.score import MOST_WORTH, field_worth
-from engine.training.world import listen_closely
+from engine.training.world import listen_closely, resumed
 from games import GAMES
 from tests.tiny import shaken, tiny_config
 
@@ -224,3 +224,18 @@ def test_the_discriminator_learns_what_no_picture_has_and_points_away_from_it():
         before = adversary.net(made).mean()
         after = adversary.net(made - 0.5 * slope / slope.square().mean().sqrt()).mean()
     assert float(after) > float(before)
+
+
+def test_a_run_goes_on_from_weights_of_its_own_telemetry_alone(tmp_path):
+    config = tiny_config("racing").world
+    model = WorldModel(config)
+    write_world(model.state_dict(), tmp_path, "racing")
+    files = sorted(tmp_path.glob("racing-world-?.safetensors"))
+    state = resumed(files, config)
+    assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
+    assert resumed((), config) == {}
+    more = replace(config, telemetry=config.telemetry + 2)
+    with pytest.raises(
+        SystemExit, match=rf"--resume.*tells {config.telemetry} fields.*has {more.telemetry} now"
+    ):
+        resumed(files, more)

@@ -15,6 +15,7 @@ sets how loud: a sample shall be one of the futures, not half of each."""
 import argparse
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -63,6 +64,7 @@ class WorldTraining:
         random.seed(1 + args.seed)  # the same on all ranks: the number of passes is drawn from it
         spec = GAMES[self.game]
         self.config = WorldConfig(buttons=spec.n_buttons, telemetry=len(spec.telemetry))
+        earlier = resumed(args.resume or (), self.config)
         self.autoencoder = load_autoencoder(args.autoencoder, self.device)
         self.bank = self._fill_bank()
         self.worth = self._field_worth()
@@ -70,15 +72,8 @@ class WorldTraining:
         self.shown = torch.tensor(shown, device=self.device)
         model = WorldModel(self.config).to(self.device)
         listen_closely(model, self.worth)
-        if args.resume:
-            state = {k: v.float() for path in args.resume for k, v in load_file(path).items()}
-            of = len(state["to_telemetry.bias"])
-            if of != self.config.telemetry:
-                raise SystemExit(
-                    f"dreamcade: error: --resume: a world of {of} telemetry fields; {self.game} has "
-                    f"{self.config.telemetry} now: train one from nothing"
-                )
-            model.load_state_dict(state)
+        if earlier:
+            model.load_state_dict(earlier)
         self.model = model
         self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
         self.training = Training(
@@ -200,6 +195,19 @@ class WorldTraining:
         state = self.training.averaged()
         write_world(state, self.out, self.game)
         return state
+
+
+def resumed(paths: Sequence[Path], config: WorldConfig) -> dict[str, Tensor]:
+    """A world's weights to go on from, float32; nothing from no files. Raises SystemExit where they are of
+    other telemetry."""
+    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
+    fields = len(state["to_telemetry.bias"]) if state else config.telemetry
+    if fields != config.telemetry:
+        raise SystemExit(
+            f"dreamcade: error: --resume: a world that tells {fields} fields; its game has "
+            f"{config.telemetry} now: train one from nothing"
+        )
+    return state
 
 
 @torch.no_grad()
