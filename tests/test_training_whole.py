@@ -1,25 +1,26 @@
 """The stage that runs all stages hands each what it asks for, and runs them in their order."""
 
+import importlib
 import sys
 from pathlib import Path
 
 import pytest
 
 from engine.training import whole
-from engine.training.whole import ENDINGS, GROUPS, SHARES, Stages, run_stage
+from engine.training.whole import ENDINGS, GROUPS, SEVERAL, SHARES, Stages, run_stage
 
 OUT = Path("out")
 
 
-def stages(gpus: int = 1, resume: Path | None = None, out: Path = OUT) -> Stages:
-    return Stages("racing", out, resume, gpus)
+def stages(resume: Path | None = None, out: Path = OUT) -> Stages:
+    return Stages("racing", out, resume)
 
 
 def test_every_stage_gets_the_files_of_those_before_it():
     made = stages()
     commands = {stage: made.command(stage, 1.5) for stage in SHARES}
-    assert commands["autoencoder"][2:] == [
-        "engine.training.autoencoder", "racing", "--minutes", "1.50", "--out", "out",
+    assert commands["autoencoder"][2:9] == [
+        "engine.training.autoencoder", "racing", "--minutes", "1.50", "--out", "out", "--wide",
     ]  # fmt: skip
     for stage in ("world", "decoder", "extrapolator"):
         assert str(OUT / "racing-autoencoder.safetensors") in commands[stage]
@@ -28,27 +29,48 @@ def test_every_stage_gets_the_files_of_those_before_it():
     assert sum(SHARES.values()) == pytest.approx(1)
 
 
-def test_only_a_stage_that_is_alone_goes_through_torchrun():
-    for group in GROUPS:
-        for stage in group:
-            command = stages(gpus=2).command(stage, 1.0)
-            assert ("--nproc-per-node=2" in command) == (len(group) == 1)
-            assert "torch.distributed.run" not in stages(gpus=1).command(stage, 1.0)
+@pytest.mark.parametrize("stage", sorted(SHARES))
+def test_a_stage_on_several_gpus_goes_through_torchrun(stage):
+    assert "torch.distributed.run" not in stages().command(stage, 1.0, gpus=1)
+    assert "--nproc-per-node=2" in stages().command(stage, 1.0, gpus=2)
 
 
-def test_a_world_s_endings_go_on_from_it_and_it_becomes_their_mean():
-    made = stages(gpus=2)
-    trunk = [str(OUT / f"racing-world-{half}.safetensors") for half in (0, 1)]
-    for name in ENDINGS["racing"]:
+def test_a_world_s_endings_go_on_from_it_and_it_becomes_their_mean(tmp_path):
+    made = stages(out=tmp_path)
+    trunk = [tmp_path / f"racing-world-{half}.safetensors" for half in (0, 1)]
+    for file in trunk:
+        file.touch()
+    for name in ENDINGS:
         command = made.command(name, 2.0)
         assert command[1:4] == ["-m", "engine.training.world", "racing"]
-        assert command[command.index("--resume") + 1 :] == trunk
-        assert command[command.index("--out") + 1] == str(OUT / name)
-    average = made.afterwards(["world"])["average"]
+        assert command[command.index("--resume") + 1 :] == list(map(str, trunk))
+        assert command[command.index("--out") + 1] == str(tmp_path / name)
+    average = stages().afterwards(["calm", "bold"])["average"]
     assert average[average.index("--of") + 1 :] == ["out/calm=0.75", "out/bold=0.25", "--out", "out"]
-    other = Stages("platformer", OUT, None, 2)
-    assert other.afterwards(["world"]) == {} and other.share("world") == SHARES["world"]
-    assert made.share("world") + sum(map(made.share, made.endings)) == pytest.approx(SHARES["world"])
+    assert made.afterwards(["world"]) == {}
+
+
+def test_the_wide_decoder_goes_on_from_what_it_was_beside_the_autoencoder(tmp_path):
+    assert "--resume" not in stages(out=tmp_path).command("wide_decoder", 1.0)
+    (tmp_path / "racing-decoder-wide.safetensors").touch()
+    command = stages(out=tmp_path).command("wide_decoder", 1.0)
+    assert command[command.index("--resume") + 1 :] == [str(tmp_path / "racing-decoder-wide.safetensors")]
+
+
+@pytest.mark.parametrize("stage", sorted(SHARES))
+def test_every_stage_takes_the_options_it_is_given(stage, tmp_path, monkeypatch, capsys):
+    """Up to its parser's end: what it does not know ends there with code 2 and a usage."""
+    made = stages(out=tmp_path)
+    for file in ("world-0", "world-1", "decoder-wide"):
+        (tmp_path / f"racing-{file}.safetensors").touch()
+    command = made.command(stage, 1.0)
+    monkeypatch.setattr(sys, "argv", [*command[2:], "--help"])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(command[2]).main()
+    assert ended.value.code == 0
+    known = capsys.readouterr().out
+    options = [word for word in command if word.startswith("--")]
+    assert options and all(option in known for option in options)
 
 
 @pytest.mark.parametrize(
@@ -81,25 +103,28 @@ def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_pat
     assert log.read_text() == "half way\n"
 
 
-@pytest.mark.parametrize("gpus", [0, 1, 2])
+@pytest.mark.parametrize("gpus", [0, 1, 2, 4])
 def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp_path, monkeypatch):
     order, busy, minutes = [], set(), []
 
-    def pretend(command, log, gpu=None):
-        assert gpu is None or gpu not in busy
-        busy.add(gpu)
+    def pretend(command, log, given=None):
+        mine = set(given.split(",")) if given else set()
+        assert not mine & busy
+        busy.update(mine)
         order.append(log.stem.removeprefix("racing-"))
         if "--minutes" in command and order[-1] != "sharpen":  # whose are a CPU's
-            shared = gpus if "torch.distributed.run" in command else 1
-            minutes.append((float(command[command.index("--minutes") + 1]) + whole.OVERHEAD_S / 60) * shared)
-        busy.discard(gpu)
+            assert len(mine) <= 1 or order[-1] in SEVERAL
+            minutes.append(
+                (float(command[command.index("--minutes") + 1]) + whole.OVERHEAD_S / 60) * (len(mine) or 1)
+            )
+        busy.difference_update(mine)
 
     monkeypatch.setattr(whole, "run_stage", pretend)
     monkeypatch.setattr(whole.torch.cuda, "is_available", lambda: gpus > 0)
     monkeypatch.setattr(whole, "gpu_names", lambda: [str(i) for i in range(gpus)])
     monkeypatch.setattr(sys, "argv", ["whole", "racing", "--minutes", "60", "--out", str(tmp_path)])
     whole.main()
-    assert order[:2] == ["autoencoder", "world"] and sorted(order[2:4]) == ["bold", "calm"]
+    assert order[:2] == ["autoencoder", "world"] and set(order[2:4]) == set(ENDINGS)
     assert (
         order[4] == "average"
         and order[7:9] == ["pack", "sharpen"]

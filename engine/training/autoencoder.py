@@ -6,9 +6,13 @@ With several GPUs: torchrun --nproc-per-node N -m engine.training.autoencoder ra
 
 First 240x240 windows at a large batch, then whole pictures. Loss: L1 + 3 MSE + 0.5 gradient, small important
 things (the renderer's class maps) weighted; tangential noise on the latents, so that latents beside the
-sphere's trained points decode as well. Prints a line every ten seconds; writes bf16 weights at the end."""
+sphere's trained points decode as well. Prints a line every ten seconds; writes bf16 weights at the end.
+
+With --wide the GPUs' decoder learns beside the CPU's, each with half of the loss, so that the encoder keeps
+what either can paint; it is written to a file of its own, which stage `wide_decoder` can go on from."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -16,35 +20,50 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from engine.config import AutoencoderConfig
-from engine.models.autoencoder import Decoder, Encoder, from_bytes
+from engine.config import AutoencoderConfig, ConfigError, WideDecoderConfig
+from engine.models.autoencoder import Decoder, Encoder, from_bytes, with_decoder_of
 from engine.models.layers import perturb_on_sphere
 from engine.training import measures
 from engine.training.captured import Captured
+from engine.training.command import errors_said
 from engine.training.data import PLAYED_IN_FRAMES, FramePool, Simulation
+from engine.training.files import read_part, write_part
 from engine.training.optim import Training, join_ranks
+from engine.training.widen import widened
+from games import GAMES
 
 MASK_WEIGHT = 5.0
+NEW = Path()
+"""Stands for no file of a wide decoder."""
 EDGE_WEIGHT = 1.0
 WHOLE_FROM = 0.6
 """Share of the time spent on windows; the rest is on whole pictures."""
 
 
 class Autoencoder(nn.Module):
-    """Encoder, noise on the sphere, decoder, loss: one training step's forward pass."""
+    """Encoder, noise on the sphere, decoder; and a second decoder, where there is a config of one."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, wide: AutoencoderConfig | None = None) -> None:
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.wide = Decoder(wide) if wide else None
 
-    def forward(
-        self, pictures: Tensor, classes: Tensor, noise: Tensor, sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns loss and the plain
-        MSE."""
+    def forward(self, pictures: Tensor, noise: Tensor, sigma: Tensor) -> list[Tensor]:
+        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns the decoders' pictures,
+        float."""
         latents = perturb_on_sphere(self.encoder(pictures), sigma, noise, dim=1)
-        return picture_loss(self.decoder(latents).float(), pictures, classes)
+        decoders = [self.decoder] if self.wide is None else [self.decoder, self.wide]
+        return [decoder(latents).float() for decoder in decoders]
+
+
+def class_worth(game: str, masks: Sequence[float]) -> Tensor:
+    """masks: what pixels of the game's masks weigh beyond all others' 1, one number for all or one for each.
+    Returns what a pixel of each class weighs, [1 + masks]. Raises ConfigError."""
+    names = GAMES[game].masks
+    if len(masks) not in (1, len(names)) or min(masks) < 0:
+        raise ConfigError(f"--mask takes one weight of 0 and more, or one for each of {', '.join(names)}")
+    return torch.tensor([1.0] + [1 + mask for mask in masks] * (len(names) // len(masks)))
 
 
 def edge_strength(pictures: Tensor) -> Tensor:
@@ -56,14 +75,14 @@ def edge_strength(pictures: Tensor) -> Tensor:
 
 
 def picture_loss(
-    made: Tensor, true: Tensor, classes: Tensor, edge: float = EDGE_WEIGHT, mask: float = MASK_WEIGHT
+    made: Tensor, true: Tensor, classes: Tensor, worth: Tensor, edge: float = EDGE_WEIGHT
 ) -> tuple[Tensor, Tensor]:
-    """Weighted L1 + 3 MSE + 0.5 gradient + `edge` x edge strength, and the unweighted MSE (detached). Pixels
-    of a class weigh 1 + `mask`, all others 1.
+    """Weighted L1 + 3 MSE + 0.5 gradient + `edge` x edge strength, and the unweighted MSE (detached). A pixel
+    of class c weighs worth[c] (`class_worth`).
 
     An edge that is not known to the pixel is blurred by every loss that compares pixels; strength in a
     window asks for it to be drawn as sharp as it is, wherever that is."""
-    weight = 1 + mask * (classes > 0).float()[:, None]
+    weight = worth[classes.long()][:, None]
     weight = weight / weight.mean()
     error = made - true
     down = (error[:, :, 1:] - error[:, :, :-1]).abs() * weight[:, :, 1:]
@@ -87,7 +106,8 @@ class AutoencoderTraining:
         torch.manual_seed(0)
         model = self._model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model, self.config = model, model.config
-        self.compiled = torch.compile(model, dynamic=False) if self.device == "cuda" else model
+        self.worth = class_worth(self.game, args.mask).to(self.device)
+        self.compiled = torch.compile(self._loss, dynamic=False) if self.device == "cuda" else self._loss
         torch.manual_seed(self.rank)
         worlds, size, self.crops, self.wholes = (8, 16, 4, 1) if self.small else (512, 8192, 96, 24)
         self.refresh_every = 1 if self.small else 32
@@ -104,10 +124,14 @@ class AutoencoderTraining:
 
     def _model(self) -> Autoencoder:
         """What the run begins with."""
-        model = Autoencoder(AutoencoderConfig())
-        if self.args.resume:
-            state = {k: v.float() for path in self.args.resume for k, v in load_file(path).items()}
-            model.load_state_dict(state)
+        resume, wide = self.args.resume, self.args.wide
+        model = read_autoencoder(resume) if resume else Autoencoder(AutoencoderConfig())
+        if wide == NEW:
+            model.wide = widened(model.decoder, WideDecoderConfig().of(model.config))
+        elif wide:
+            state = read_part(wide)
+            model.wide = Decoder(with_decoder_of(model.config, state))
+            model.wide.load_state_dict(state)
         return model
 
     def _learner(self) -> nn.Module:
@@ -140,15 +164,40 @@ class AutoencoderTraining:
         self.training.backward(loss)
         return square
 
+    def _loss(self, pictures: Tensor, classes: Tensor, noise: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """The decoders' mean loss, and the plain squared error of the first."""
+        made = self.model(pictures, noise, sigma)
+        found = [picture_loss(each, pictures, classes, self.worth, self.args.edge) for each in made]
+        return sum(loss for loss, _ in found) / len(found), found[0][1]  # type: ignore[return-value]
+
     def finish(self) -> None:
         """Save the average, print its figures on held-out seeds."""
         self.out.mkdir(parents=True, exist_ok=True)
         state = self.training.averaged()
-        save_file(state, self.out / f"{self.game}-autoencoder.safetensors")
-        averaged = Autoencoder(self.config).to(self.device)
-        averaged.load_state_dict({name: value.float() for name, value in state.items()})
-        report(self.game, averaged, held_out_pool(self.game, self.device, self.small))
+        own = {name: value for name, value in state.items() if not name.startswith("wide.")}
+        save_file(own, self.out / f"{self.game}-autoencoder.safetensors")
+        model, pool = self.model, held_out_pool(self.game, self.device, self.small)
+        model.load_state_dict({name: value.float() for name, value in state.items()})
+        report(self.game, model.encoder, model.decoder, pool)
+        if model.wide is not None:
+            write_part(model.wide.state_dict(), self.out, self.game)
+            report(f"{self.game} wide decoder:", model.encoder, model.wide, pool)
         print(f"{self.game}: autoencoder, {self.training.updates} updates", flush=True)
+
+
+def read_autoencoder(paths: Sequence[Path]) -> Autoencoder:
+    """An earlier run's, of the sizes that it has; later files override earlier ones."""
+    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
+    decoder = {k.removeprefix("decoder."): v for k, v in state.items() if k.startswith("decoder.")}
+    model = Autoencoder(with_decoder_of(AutoencoderConfig(), decoder))
+    model.load_state_dict(state)
+    return model
+
+
+def load_autoencoder(paths: Sequence[Path], device: str) -> Autoencoder:
+    """The same, frozen, on `device`: the stage before's."""
+    model = read_autoencoder(paths).to(device).eval().requires_grad_(False)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def held_out_pool(game: str, device: str, small: bool) -> FramePool:
@@ -164,14 +213,14 @@ def held_out_pool(game: str, device: str, small: bool) -> FramePool:
 
 
 @torch.no_grad()
-def report(name: str, model: Autoencoder, pool: FramePool) -> None:
+def report(name: str, encoder: nn.Module, decoder: nn.Module, pool: FramePool) -> None:
     """PSNR on the pool's pictures, overall and inside each mask, and sharpness over the truth's."""
     squares: list[float] = []
     sharp: list[Tensor] = []
     masks: dict[str, list[float]] = {mask: [] for mask in pool.simulation.spec.masks}
     for first in range(0, pool.filled, 16):
         pictures = from_bytes(pool.pictures[first : first + 16])
-        made = model.decoder(model.encoder(pictures)).clamp(0, 1)
+        made = decoder(encoder(pictures)).clamp(0, 1)
         error = (made - pictures).square().mean(1)
         squares += error.mean((1, 2)).tolist()
         sharp.append(
@@ -189,14 +238,36 @@ def report(name: str, model: Autoencoder, pool: FramePool) -> None:
         print(f"  inside {mask}: {-10 * torch.tensor(values).nanmean().log10():.2f} dB", flush=True)
 
 
+def add_loss_options(parser: argparse.ArgumentParser) -> None:
+    """--mask and --edge, of `picture_loss`."""
+    parser.add_argument(
+        "--mask",
+        type=float,
+        nargs="+",
+        metavar="W",
+        default=[MASK_WEIGHT],
+        help="weight of what the masks show, one for all or one for each",
+    )
+    parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("game", choices=("racing", "platformer"))
+    parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=Path("out"))
     parser.add_argument("--resume", type=Path, nargs="*", help="go on from these weights")
+    parser.add_argument(
+        "--wide",
+        type=Path,
+        nargs="?",
+        const=NEW,
+        metavar="FILE",
+        help="a wide decoder learns beside the CPU's: that of FILE, or one that begins as the CPU's",
+    )
+    add_loss_options(parser)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--muon-lr", type=float, default=1e-3)
     parser.add_argument("--noise", type=float, default=0.15, help="most noise on the latents before decoding")
@@ -204,7 +275,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
-    AutoencoderTraining(args).run()
+    with errors_said():
+        AutoencoderTraining(args).run()
 
 
 if __name__ == "__main__":

@@ -20,12 +20,19 @@ from engine.config import WorldConfig
 from engine.models.autoencoder import from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.world_model import WorldModel
-from engine.training.autoencoder import EDGE_WEIGHT, MASK_WEIGHT, held_out_pool, picture_loss, report
+from engine.training.autoencoder import (
+    add_loss_options,
+    class_worth,
+    held_out_pool,
+    load_autoencoder,
+    picture_loss,
+    report,
+)
 from engine.training.captured import Captured
 from engine.training.command import errors_said
 from engine.training.context import OwnPast, conditions, mixed
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Simulation
-from engine.training.files import load_autoencoder, write_part
+from engine.training.files import write_part
 from engine.training.optim import Training, join_ranks
 from engine.training.widen import widened
 from games import GAMES
@@ -107,6 +114,7 @@ class DecoderTraining:
             self.autoencoder.decoder = wider.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.decoder = self.autoencoder.decoder.requires_grad_(True)
         self.compiled = torch.compile(self.decoder, dynamic=False) if self.device == "cuda" else self.decoder
+        self.worth = class_worth(self.game, args.mask).to(self.device)
         self.learn = Captured(self._learn)
         self.pool = self._fill_pool()
         seconds = args.minutes * 60
@@ -150,7 +158,7 @@ class DecoderTraining:
     def _learn(self, latents: Tensor, pictures: Tensor, classes: Tensor) -> Tensor:
         with mixed(self.device):
             made = self.compiled(latents)
-        loss, square = picture_loss(made.float(), pictures, classes, self.args.edge, self.args.mask)
+        loss, square = picture_loss(made.float(), pictures, classes, self.worth, self.args.edge)
         self.training.backward(loss)
         return square
 
@@ -158,7 +166,8 @@ class DecoderTraining:
         state = self.training.averaged()
         write_part(state, self.out, self.game, "decoder")
         self.decoder.load_state_dict({name: value.float() for name, value in state.items()})
-        report(self.game, self.autoencoder, held_out_pool(self.game, self.device, self.args.small))
+        pool = held_out_pool(self.game, self.device, self.args.small)
+        report(self.game, self.autoencoder.encoder, self.decoder, pool)
         print(f"{self.game}: decoder, {self.training.updates} updates", flush=True)
 
 
@@ -169,8 +178,7 @@ def main() -> None:
     parser.add_argument("game", choices=tuple(GAMES))
     parser.add_argument("--autoencoder", type=Path, nargs="+", required=True)
     parser.add_argument("--world", type=Path, nargs="*", help="the world model's files")
-    parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
-    parser.add_argument("--mask", type=float, default=MASK_WEIGHT, help="weight of what the masks show")
+    add_loss_options(parser)
     parser.add_argument(
         "--widths",
         type=int,
@@ -185,8 +193,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    if min(args.edge, args.mask, args.muon_lr) < 0:
-        parser.error("--edge, --mask and --muon-lr are 0 or more")
+    if min(args.edge, args.muon_lr) < 0:
+        parser.error("--edge and --muon-lr are 0 or more")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     with errors_said():

@@ -29,11 +29,10 @@ from engine.models.extrapolator import exp_map, log_map
 from engine.models.extrapolator_net import ExtrapolatorNet, Heads, between, last_motion, moved, time_features
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, WeightsError, build, load_config, load_part
-from engine.training.autoencoder import edge_strength
+from engine.training.autoencoder import edge_strength, load_autoencoder
 from engine.training.captured import Captured
 from engine.training.command import errors_said
 from engine.training.context import mixed
-from engine.training.files import load_autoencoder
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.live_windows import LiveWindows, encoder_function, sizes_for
 from engine.training.optim import Training, join_ranks

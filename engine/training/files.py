@@ -7,10 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.config import AutoencoderConfig
-from engine.models.autoencoder import with_decoder_of
 from engine.models.weights import WIDE
-from engine.training.autoencoder import Autoencoder
 
 
 def write_part(state: Mapping[str, Tensor], out: Path, game: str, part: str = WIDE) -> Path:
@@ -36,13 +33,3 @@ def write_world(state: dict[str, Tensor], out: Path, game: str) -> None:
     for half in (0, 1):
         path = out / f"{game}-world-{half}.safetensors"
         save_file({name: state[name].contiguous() for name in names[half::2]}, path)
-
-
-def load_autoencoder(paths: list[Path], device: str) -> Autoencoder:
-    """The frozen autoencoder of the stage before; later files override earlier ones."""
-    state = {k: v.float() for path in paths for k, v in load_file(path).items()}
-    decoder = {k.removeprefix("decoder."): v for k, v in state.items() if k.startswith("decoder.")}
-    config = with_decoder_of(AutoencoderConfig(), decoder)
-    model = Autoencoder(config).to(device).eval().requires_grad_(False)
-    model.load_state_dict(state)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -19,7 +19,7 @@ from engine.backend import load_backend
 from engine.models.autoencoder import Decoder, Up, from_bytes
 from engine.models.layers import perturb_on_sphere
 from engine.models.weights import SHIPPED, load_config, load_part
-from engine.training.autoencoder import MASK_WEIGHT, Autoencoder, held_out_pool, picture_loss, report
+from engine.training.autoencoder import add_loss_options, class_worth, held_out_pool, picture_loss, report
 from engine.training.command import errors_said, parser_for
 from engine.training.data import FramePool, Simulation
 from engine.training.files import write_part
@@ -51,6 +51,7 @@ class SharpenTraining:
         assert isinstance(small, Decoder)
         last = max(args.width, sizes.decoder_widths[-1])
         self.sizes = replace(sizes, decoder_widths=(*sizes.decoder_widths[:-1], last))
+        self.worth = class_worth(self.game, args.mask)
         decoder = widened(small, self.sizes)
         freeze_first_stages(decoder)
         self.decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,7 +72,7 @@ class SharpenTraining:
         with torch.autocast("cpu", torch.bfloat16):
             made = self.decoder(latents.contiguous(memory_format=torch.channels_last))
         true, classes = from_bytes(self.pool.pictures[which]), self.pool.classes[which]
-        loss, square = picture_loss(made.float(), true, classes, self.args.edge, self.args.mask)
+        loss, square = picture_loss(made.float(), true, classes, self.worth, self.args.edge)
         self.training.backward(loss)
         self.training.apply()
         return square
@@ -85,11 +86,10 @@ class SharpenTraining:
 
     @torch.no_grad()
     def _report(self, state: dict[str, Tensor]) -> None:
-        model = Autoencoder(self.sizes).eval()
+        decoder = Decoder(self.sizes).eval()
+        decoder.load_state_dict({name: value.float() for name, value in state.items()})
         encoder = load_part(self.args.weights or SHIPPED / self.game, "encoder")
-        model.encoder.load_state_dict(encoder.state_dict())
-        model.decoder.load_state_dict({name: value.float() for name, value in state.items()})
-        report(self.game, model, held_out_pool(self.game, "cpu", small=True))
+        report(self.game, encoder, decoder, held_out_pool(self.game, "cpu", small=True))
 
 
 def played(game: str, count: int) -> FramePool:
@@ -108,11 +108,11 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=3000, help="played before the clock starts")
     parser.add_argument("--batch", type=int, default=2, help="pictures of an update")
     parser.add_argument("--muon-lr", type=float, default=1e-3)
-    parser.add_argument("--edge", type=float, default=1.5, help="weight of edge strength in the loss")
-    parser.add_argument("--mask", type=float, default=MASK_WEIGHT, help="weight of what the masks show")
+    add_loss_options(parser)
+    parser.set_defaults(edge=1.5)
     args = parser.parse_args()
-    if min(args.pictures, args.batch, args.width) < 1 or min(args.edge, args.mask, args.muon_lr) < 0:
-        parser.error("--pictures, --batch and --width are 1 or more; --edge, --mask and --muon-lr 0 or more")
+    if min(args.pictures, args.batch, args.width) < 1 or min(args.edge, args.muon_lr) < 0:
+        parser.error("--pictures, --batch and --width are 1 or more; --edge and --muon-lr 0 or more")
     with errors_said():
         SharpenTraining(args).run()
 

@@ -1,14 +1,15 @@
 """Stage `whole`: every stage of one game after another, from nothing to a packed directory.
 
-    CUDA_VISIBLE_DEVICES=0,1 python -m engine.training.whole racing --minutes 60 --out OUT
+    CUDA_VISIBLE_DEVICES=0,1,2,3 python -m engine.training.whole racing --minutes 60 --out OUT
 
-    autoencoder -> world -> (racing) calm, bold -> average -> decoder, extrapolator -> (racing) sharpen
+    autoencoder -> world -> calm, bold -> average -> decoder, extrapolator -> (racing) sharpen
       -> wide_decoder, probes -> steady -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
-of one GPU, all stages together: two GPUs are through in about half the time. Autoencoder and world learn on
-all of them under torchrun, the others on one each, side by side; calm and bold are stage `world` again, from
-its weights on, and their mean takes its place in OUT. `play --weights OUT/packed` plays the result;
-`quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is there."""
+of one GPU, all stages together: four GPUs are through in about a quarter of the time. Stages on one line
+need nothing of one another and run side by side; those of `SEVERAL` learn under torchrun on all GPUs that
+are theirs, the others on one each. calm and bold are stage `world` again, from its weights on, and their
+mean takes its place in OUT. `play --weights OUT/packed` plays the result; `quantise --weights OUT/packed`
+adds int8. With --resume DIR stages that know how go on from what is there."""
 
 import argparse
 import os
@@ -22,110 +23,96 @@ from queue import SimpleQueue
 
 import torch
 
+from engine.models.weights import WIDE
 from games import GAMES
 
 SHARES = {
-    "autoencoder": 0.17,
-    "world": 0.55,
+    "autoencoder": 0.235,
+    "world": 0.25,
+    "calm": 0.125,
+    "bold": 0.125,
     "decoder": 0.085,
-    "extrapolator": 0.06,
-    "wide_decoder": 0.09,
-    "probes": 0.045,
+    "extrapolator": 0.055,
+    "wide_decoder": 0.07,
+    "probes": 0.055,
 }
 """Of the GPU minutes; starting and checking come out of each process's share by `OVERHEAD_S`."""
 GROUPS = (
     ("autoencoder",),
     ("world",),
+    ("calm", "bold"),
     ("decoder", "extrapolator"),
     ("wide_decoder", "probes"),
 )
-"""Stages that need nothing of one another run side by side. One alone learns on all GPUs."""
+"""Stages that need nothing of one another run side by side."""
+SEVERAL = {"autoencoder", "world", "calm", "bold"}
+"""Stages that learn on several GPUs."""
 OVERHEAD_S = 50.0
+MASKS = {"racing": "--mask 8 40 20 12", "platformer": "--mask 30 80 20 30"}
+"""What small things weigh wherever pictures are learned: the more, the less of a picture they are."""
+AUTOENCODER = {"racing": "--wide --edge 1.3", "platformer": "--wide --edge 1.5"}
+DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5"}
 DECODER_SIZE = "--widths 224 160 64 48 --muon-lr 1e-3"
-WORLD_ROWS = "--rows 12 --refresh 60"
-WORLD = {
-    "racing": "--two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 6.8e-4 --muon-lr 2.3e-3",
-    "platformer": "--two-from 0.3 --own-from 0.4 --cooldown 0.5 --adversarial 0.5"
-    " --lr 7.5e-4 --muon-lr 2.6e-3",
-}
-ENDINGS = {
-    "racing": {
-        "calm": "--two-from 1 --own-from 0.1 --seed 1",
-        "bold": "--two-from 0.1 --own-from 0.1 --adversarial 0.3 --seed 2",
-    }
-}
-"""Two runs from the world's weights on, in which the rate falls, each on one GPU for a quarter of the world's
-minutes: one sample (calm), two and a discriminator (bold). The world is the mean of their weights."""
-ENDING = "--faded 0.4 --adrift 0.2 --cooldown 0.85"
-ENDING_SHARES = {"calm": 0.75, "bold": 0.25}
-assert all(set(runs) == set(ENDING_SHARES) for runs in ENDINGS.values())
-DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5 --mask 30"}
-"""Stage `decoder` weighs edges and small things as each game wants it: the platformer's are smaller."""
+MOST_ROWS = 32
+"""Clips in a batch of the world's, on all GPUs together; 12 on each of fewer."""
+WORLD = "--refresh 60 --two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 7e-4 --muon-lr 2.4e-3"
+ENDING = "--refresh 60 --own-from 0.1 --faded 0.4 --adrift 0.2 --cooldown 0.85"
+ENDINGS = {"calm": "--two-from 1 --seed 1", "bold": "--two-from 0.1 --adversarial 0.3 --seed 2"}
+"""Two runs from the world's weights on, in which the rate falls: one sample (calm), two and a discriminator
+(bold). The world is the mean of their weights."""
+ENDING_SHARES = {"racing": {"calm": 0.75, "bold": 0.25}, "platformer": {"calm": 0.5, "bold": 0.5}}
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
-assert set(DECODER) == set(WORLD) == set(GAMES) and set(SHARPEN) | set(ENDINGS) <= set(GAMES)
+assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(ENDING_SHARES) == set(GAMES) >= set(SHARPEN)
+assert sorted(SHARES) == sorted(stage for group in GROUPS for stage in group)
 
 
 class Stages:
     """The commands of one game's run, and where they leave what they make."""
 
-    def __init__(self, game: str, out: Path, resume: Path | None, gpus: int) -> None:
-        self.game, self.out, self.resume, self.gpus = game, out, resume, gpus
+    def __init__(self, game: str, out: Path, resume: Path | None) -> None:
+        self.game, self.out, self.resume = game, out, resume
         self.packed = out / "packed"
 
-    @property
-    def endings(self) -> dict[str, str]:
-        """Runs that the world goes on in, and their options."""
-        return ENDINGS.get(self.game, {})
-
-    def share(self, stage: str) -> float:
-        """Of the GPU minutes: the world's endings have half of its together."""
-        if stage in self.endings:
-            return SHARES["world"] / 2 / len(self.endings)
-        return SHARES[stage] / 2 if stage == "world" and self.endings else SHARES[stage]
-
-    def command(self, stage: str, minutes: float) -> list[str]:
-        """Of a stage that learns on GPUs, for so many minutes of the clock."""
-        if stage in self.endings:
-            world = [str(self.out / f"{self.game}-world-{half}.safetensors") for half in (0, 1)]
-            command = self._plain("world", "--minutes", f"{minutes:.2f}", "--out", str(self.out / stage))
-            return [*command, "--autoencoder", self._encoder(), *self._options(stage), "--resume", *world]
-        several = self.gpus > 1 and (stage,) in GROUPS
-        # Two games may train side by side.
-        ranks = [f"--nproc-per-node={self.gpus}", f"--master-port={29_500 + os.getpid() % 1_000}"]
-        command = [sys.executable, "-m", *(["torch.distributed.run", *ranks, "-m"] if several else [])]
-        command += [
-            f"engine.training.{stage}",
-            self.game,
-            "--minutes",
-            f"{minutes:.2f}",
-        ]
-        command += ["--out", str(self.packed if stage == "probes" else self.out)]
+    def command(self, stage: str, minutes: float, gpus: int = 1) -> list[str]:
+        """Of a stage that learns on so many GPUs, for so many minutes of the clock."""
+        # Two runs side by side find ports of their own.
+        ranks = ["torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m"]
+        module = "world" if stage in ENDINGS else stage
+        command = [sys.executable, "-m", *(ranks if gpus > 1 else []), f"engine.training.{module}", self.game]
+        own = {"probes": self.packed, **{name: self.out / name for name in ENDINGS}}
+        command += ["--minutes", f"{minutes:.2f}", "--out", str(own.get(stage, self.out))]
         if stage == "wide_decoder":
             command += ["--weights", str(self.packed)]
         elif stage not in ("autoencoder", "probes"):
             command += ["--autoencoder", self._encoder()]
-        command += self._options(stage)
+        command += self._options(stage, gpus)
         found = self.earlier(stage)
         return command + (["--resume", *map(str, found)] if found else [])
 
     def _encoder(self) -> str:
         return str(self.out / f"{self.game}-autoencoder.safetensors")
 
-    def _options(self, stage: str) -> list[str]:
+    def _options(self, stage: str, gpus: int) -> list[str]:
+        rows = f"--rows {min(12, MOST_ROWS // gpus)}"
         made = {
-            "world": f"{WORLD_ROWS} {WORLD[self.game]}",
-            "decoder": f"{DECODER_SIZE} {DECODER[self.game]}",
-            **{name: f"{WORLD_ROWS} {ENDING} {how}" for name, how in self.endings.items()},
+            "autoencoder": f"{AUTOENCODER[self.game]} {MASKS[self.game]}",
+            "wide_decoder": MASKS[self.game],
+            "world": f"{WORLD} {rows}",
+            "decoder": f"{DECODER_SIZE} {DECODER[self.game]} {MASKS[self.game]}",
+            **{name: f"{ENDING} {how} {rows}" for name, how in ENDINGS.items()},
         }
         return made.get(stage, "").split()
 
     def earlier(self, stage: str) -> list[Path]:
-        """The stage's own files in `resume`, as a run before or `unpack` wrote them."""
+        """What a stage goes on from: the world's endings from it, the wide decoder from what it was beside
+        the autoencoder, others from their own files in `resume`, as a run before or `unpack` wrote them."""
         names = {"autoencoder": "autoencoder", "world": "world-?", "extrapolator": "extrapolator"}
-        if not self.resume or stage not in names:
+        begun = {"wide_decoder": WIDE} | {name: "world-?" for name in ENDINGS}
+        where, name = (self.out, begun[stage]) if stage in begun else (self.resume, names.get(stage))
+        if where is None or name is None:
             return []
-        return sorted(self.resume.glob(f"{self.game}-{names[stage]}.safetensors"))
+        return sorted(where.glob(f"{self.game}-{name}.safetensors"))
 
     def afterwards(self, group: Sequence[str]) -> dict[str, list[str]]:
         """What needs no GPU and follows a group, by name."""
@@ -133,8 +120,8 @@ class Stages:
             str(self.out),
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
-        if "world" in group and self.endings:
-            runs = [f"{self.out / name}={ENDING_SHARES[name]}" for name in self.endings]
+        if "calm" in group:
+            runs = [f"{self.out / name}={share}" for name, share in ENDING_SHARES[self.game].items()]
             return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = SHARPEN.get(self.game, "").split()
@@ -151,11 +138,11 @@ class Stages:
         return [sys.executable, "-m", f"engine.training.{stage}", self.game, *options]
 
 
-def run_stage(command: list[str], log: Path, gpu: str | None = None) -> None:
-    """Run (on one GPU, where one is named), copy what is printed to `log`; SystemExit with the stage's code
-    if it fails."""
+def run_stage(command: list[str], log: Path, gpus: str | None = None) -> None:
+    """Run (on GPUs, where some are named, as CUDA_VISIBLE_DEVICES has them), copy what is printed to `log`;
+    SystemExit with the stage's code if it fails."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
     with log.open("w") as file, subprocess.Popen(command, **pipe) as process:  # type: ignore[call-overload]
         assert process.stdout is not None
@@ -178,11 +165,8 @@ class Whole:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.gpus = args, gpu_names() if torch.cuda.is_available() else []
-        self.stages = Stages(args.game, args.out, args.resume, len(self.gpus))
+        self.stages = Stages(args.game, args.out, args.resume)
         self.total = sum(SHARES[stage] for stage in args.stages)
-        self.free: SimpleQueue[str | None] = SimpleQueue()  # GPUs that no stage learns on
-        for place in range(max(1, len(self.gpus))):
-            self.free.put(self.gpus[place] if self.gpus else None)
 
     def run(self) -> None:
         for group in GROUPS:
@@ -190,11 +174,7 @@ class Whole:
             if not wanted:
                 continue
             began = time.monotonic()
-            if len(group) == 1:
-                self._stage(group[0], None, max(1, len(self.gpus)))
-                self._side_by_side(list(self.stages.endings) if "world" in wanted else [])
-            else:
-                self._side_by_side(wanted)
+            self._side_by_side(wanted)
             for name, command in self.stages.afterwards(wanted).items():
                 run_stage(command, self._log(name))
             print(
@@ -203,21 +183,25 @@ class Whole:
             )
 
     def _side_by_side(self, stages: Sequence[str]) -> None:
-        with ThreadPoolExecutor(max(1, len(stages))) as pool:
-            for done in [pool.submit(self._on_one, stage) for stage in stages]:
+        """All of `stages`, each as soon as GPUs are free: its share of them if it learns on several, or
+        one."""
+        each = max(1, len(self.gpus) // len(stages)) if set(stages) <= SEVERAL else 1
+        free: SimpleQueue[list[str]] = SimpleQueue()
+        for first in range(0, max(1, len(self.gpus) - each + 1), each):
+            free.put(self.gpus[first : first + each])
+        with ThreadPoolExecutor(len(stages)) as pool:
+            for done in [pool.submit(self._stage, stage, free) for stage in stages]:
                 done.result()
 
-    def _on_one(self, stage: str) -> None:
-        """As soon as a GPU is free."""
-        gpu = self.free.get()
+    def _stage(self, stage: str, free: SimpleQueue[list[str]]) -> None:
+        gpus = free.get()
         try:
-            self._stage(stage, gpu, 1)
+            count = max(1, len(gpus))
+            minutes = self.args.minutes * SHARES[stage] / self.total / count - OVERHEAD_S / 60
+            command = self.stages.command(stage, max(0.1, minutes), count)
+            run_stage(command, self._log(stage), ",".join(gpus) or None)
         finally:
-            self.free.put(gpu)
-
-    def _stage(self, stage: str, gpu: str | None, gpus: int) -> None:
-        minutes = self.args.minutes * self.stages.share(stage) / self.total / gpus - OVERHEAD_S / 60
-        run_stage(self.stages.command(stage, max(0.1, minutes)), self._log(stage), gpu)
+            free.put(gpus)
 
     def _log(self, name: str) -> Path:
         return self.args.out / f"{self.args.game}-{name}.log"

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from engine.config import AutoencoderConfig, WideDecoderConfig
+from engine.config import WideDecoderConfig
 from engine.models.autoencoder import Decoder
 from engine.models.weights import (
     SHIPPED,
@@ -38,7 +38,13 @@ from engine.models.weights import (
     load_part,
     to_int8,
 )
-from engine.training.autoencoder import Autoencoder, AutoencoderTraining, held_out_pool, report
+from engine.training.autoencoder import (
+    Autoencoder,
+    AutoencoderTraining,
+    add_loss_options,
+    held_out_pool,
+    report,
+)
 from engine.training.command import errors_said, parser_for
 from engine.training.files import read_part, write_part
 from engine.training.widen import widened
@@ -61,24 +67,18 @@ class WideDecoderTraining(AutoencoderTraining):
     def _model(self) -> Autoencoder:
         config, _ = load_config(self.weights)
         sizes = config.wide_decoder or WideDecoderConfig()
-        decoder = self._cpu_decoder()
-        wide = widened(decoder, sizes.of(config.autoencoder))
+        model = Autoencoder(sizes.of(config.autoencoder))
+        model.encoder.load_state_dict(load_part(self.weights, "encoder").state_dict())
+        model.encoder.requires_grad_(False)
+        model.decoder = widened(self._cpu_decoder(), model.config)
         if self.args.resume:
-            wide.load_state_dict(read_part(self.args.resume))
-        return self._autoencoder(wide, sizes.of(config.autoencoder))
+            model.decoder.load_state_dict(read_part(self.args.resume))
+        return model
 
     def _cpu_decoder(self) -> Decoder:
         decoder = load_part(self.weights, "decoder")
         assert isinstance(decoder, Decoder)
         return decoder
-
-    def _autoencoder(self, decoder: nn.Module, config: AutoencoderConfig) -> Autoencoder:
-        """The packed encoder, frozen, and `decoder`, of `config`."""
-        model = Autoencoder(config)
-        model.encoder.load_state_dict(load_part(self.weights, "encoder").state_dict())
-        model.encoder.requires_grad_(False)
-        model.decoder.load_state_dict(decoder.state_dict())
-        return model
 
     def _learner(self) -> nn.Module:
         return self.model.decoder
@@ -102,11 +102,9 @@ class WideDecoderTraining(AutoencoderTraining):
         state = self.save()
         print(f"{self.game}: {WIDE}, {self.training.updates} updates, saved", flush=True)
         self.model.decoder.load_state_dict(from_int8(to_int8(state, levels_of(WIDE))))
-        pool = held_out_pool(self.game, self.device, self.small)
-        config, _ = load_config(self.weights)
-        small = self._autoencoder(self._cpu_decoder(), config.autoencoder).to(self.device)
-        report(f"{self.game} cpu decoder:", small, pool)
-        report(f"{self.game} wide decoder:", self.model, pool)
+        encoder, pool = self.model.encoder, held_out_pool(self.game, self.device, self.small)
+        report(f"{self.game} cpu decoder:", encoder, self._cpu_decoder().to(self.device), pool)
+        report(f"{self.game} wide decoder:", encoder, self.model.decoder, pool)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -115,6 +113,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--muon-lr", type=float, default=1e-3)
     made.add_argument("--noise", type=float, default=0.1, help="most noise on the latents before decoding")
+    add_loss_options(made)
     made.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     return made
 

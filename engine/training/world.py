@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from engine.config import WorldConfig
 from engine.models.world_model import WorldModel
+from engine.training.autoencoder import load_autoencoder
 from engine.training.captured import Captured
 from engine.training.context import (
     MISREAD_SHARE,
@@ -41,7 +42,7 @@ from engine.training.context import (
 )
 from engine.training.data import PLAYED_IN_FRAMES, ClipBank, Clips, Simulation
 from engine.training.discriminator import Adversary
-from engine.training.files import load_autoencoder, write_world
+from engine.training.files import write_world
 from engine.training.latent_fit import decoder_metric
 from engine.training.optim import Training, join_ranks
 from engine.training.score import Made, energy_score, field_worth
