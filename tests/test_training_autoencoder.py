@@ -66,18 +66,32 @@ def test_a_wide_decoder_learns_beside_the_cpu_s_and_goes_on_from_its_file(tmp_pa
 
 
 def test_a_stage_says_in_one_line_which_masks_it_wants(tmp_path, monkeypatch):
-    stage = [
+    stage = ["autoencoder", "racing", "--small", "--device", "cpu", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [*stage, "--mask", "1", "2"])
+    with pytest.raises(SystemExit, match="dreamcade: error: --mask takes one weight"):
+        autoencoder.main()
+
+
+@pytest.mark.parametrize("option", ["--mask", "--edge"])
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "much"])
+def test_a_weight_that_cannot_be_is_refused_before_anything_is_played(option, value, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["autoencoder", "racing", "--device", "cpu", f"{option}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        autoencoder.main()
+    assert ended.value.code == 2 and option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--resume", "--wide"])
+def test_a_file_that_is_not_there_is_named(option, tmp_path, monkeypatch):
+    given = [
         "autoencoder",
         "racing",
         "--small",
         "--device",
         "cpu",
-        "--out",
-        str(tmp_path),
-        "--mask",
-        "1",
-        "2",
+        option,
+        str(tmp_path / "gone.safetensors"),
     ]
-    monkeypatch.setattr(sys, "argv", stage)
-    with pytest.raises(SystemExit, match="dreamcade: error: --mask takes one weight"):
+    monkeypatch.setattr(sys, "argv", given)
+    with pytest.raises(SystemExit, match=r"dreamcade: error: .*gone\.safetensors"):
         autoencoder.main()

@@ -12,6 +12,7 @@ With --wide the GPUs' decoder learns beside the CPU's, each with half of the los
 what either can paint; it is written to a file of its own, which stage `wide_decoder` can go on from."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,25 +34,25 @@ from engine.training.widen import widened
 from games import GAMES
 
 MASK_WEIGHT = 5.0
-NEW = Path()
-"""Stands for no file of a wide decoder."""
 EDGE_WEIGHT = 1.0
 WHOLE_FROM = 0.6
 """Share of the time spent on windows; the rest is on whole pictures."""
+NEW = Path()
+"""Stands for no file of a wide decoder."""
 
 
 class Autoencoder(nn.Module):
-    """Encoder, noise on the sphere, decoder; and a second decoder, where there is a config of one."""
+    """Encoder, noise on the sphere, decoder; and the GPUs' wide decoder, where one learns beside it."""
 
-    def __init__(self, config: AutoencoderConfig, wide: AutoencoderConfig | None = None) -> None:
+    def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder, self.decoder = Encoder(config), Decoder(config)
-        self.wide = Decoder(wide) if wide else None
+        self.wide: Decoder | None = None
 
     def forward(self, pictures: Tensor, noise: Tensor, sigma: Tensor) -> list[Tensor]:
-        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns the decoders' pictures,
-        float."""
+        """pictures [B, 3, H, W]; noise like the latents; sigma [B, 1, 1, 1]. Returns each decoder's pictures,
+        float [B, 3, H, W]."""
         latents = perturb_on_sphere(self.encoder(pictures), sigma, noise, dim=1)
         decoders = [self.decoder] if self.wide is None else [self.decoder, self.wide]
         return [decoder(latents).float() for decoder in decoders]
@@ -168,7 +169,7 @@ class AutoencoderTraining:
         """The decoders' mean loss, and the plain squared error of the first."""
         made = self.model(pictures, noise, sigma)
         found = [picture_loss(each, pictures, classes, self.worth, self.args.edge) for each in made]
-        return sum(loss for loss, _ in found) / len(found), found[0][1]  # type: ignore[return-value]
+        return torch.stack([loss for loss, _ in found]).mean(), found[0][1]
 
     def finish(self) -> None:
         """Save the average, print its figures on held-out seeds."""
@@ -238,17 +239,27 @@ def report(name: str, encoder: nn.Module, decoder: nn.Module, pool: FramePool) -
         print(f"  inside {mask}: {-10 * torch.tensor(values).nanmean().log10():.2f} dB", flush=True)
 
 
+def weight(text: str) -> float:
+    """Of 0 or more. Raises ArgumentTypeError, ValueError."""
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"a weight is 0 or more, not {text}")
+    return value
+
+
 def add_loss_options(parser: argparse.ArgumentParser) -> None:
     """--mask and --edge, of `picture_loss`."""
     parser.add_argument(
         "--mask",
-        type=float,
+        type=weight,
         nargs="+",
         metavar="W",
         default=[MASK_WEIGHT],
         help="weight of what the masks show, one for all or one for each",
     )
-    parser.add_argument("--edge", type=float, default=EDGE_WEIGHT, help="weight of edge strength in the loss")
+    parser.add_argument(
+        "--edge", type=weight, default=EDGE_WEIGHT, help="weight of edge strength in the loss"
+    )
 
 
 def main() -> None:

@@ -22,8 +22,9 @@ def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:
 
 @contextmanager
 def errors_said() -> Iterator[None]:
-    """Weights or sizes that cannot be end the command with one line, SystemExit, instead of a traceback."""
+    """Weights or sizes that cannot be, or a file that is not there, end the command with one line,
+    SystemExit, instead of a traceback."""
     try:
         yield
-    except (WeightsError, ConfigError) as error:
+    except (WeightsError, ConfigError, FileNotFoundError) as error:
         raise SystemExit(f"dreamcade: error: {error}") from None

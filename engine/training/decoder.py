@@ -193,8 +193,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="tiny batches, to try the script on a CPU")
     args = parser.parse_args()
-    if min(args.edge, args.muon_lr) < 0:
-        parser.error("--edge and --muon-lr are 0 or more")
+    if args.muon_lr < 0:
+        parser.error("--muon-lr is 0 or more")
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True
     with errors_said():

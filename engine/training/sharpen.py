@@ -111,8 +111,8 @@ def main() -> None:
     add_loss_options(parser)
     parser.set_defaults(edge=1.5)
     args = parser.parse_args()
-    if min(args.pictures, args.batch, args.width) < 1 or min(args.edge, args.muon_lr) < 0:
-        parser.error("--pictures, --batch and --width are 1 or more; --edge and --muon-lr 0 or more")
+    if min(args.pictures, args.batch, args.width) < 1 or args.muon_lr < 0:
+        parser.error("--pictures, --batch and --width are 1 or more; --muon-lr 0 or more")
     with errors_said():
         SharpenTraining(args).run()
 

@@ -107,12 +107,15 @@ class Stages:
     def earlier(self, stage: str) -> list[Path]:
         """What a stage goes on from: the world's endings from it, the wide decoder from what it was beside
         the autoencoder, others from their own files in `resume`, as a run before or `unpack` wrote them."""
-        names = {"autoencoder": "autoencoder", "world": "world-?", "extrapolator": "extrapolator"}
-        begun = {"wide_decoder": WIDE} | {name: "world-?" for name in ENDINGS}
-        where, name = (self.out, begun[stage]) if stage in begun else (self.resume, names.get(stage))
-        if where is None or name is None:
-            return []
-        return sorted(where.glob(f"{self.game}-{name}.safetensors"))
+        known = {
+            "autoencoder": (self.resume, "autoencoder"),
+            "world": (self.resume, "world-?"),
+            "extrapolator": (self.resume, "extrapolator"),
+            "wide_decoder": (self.out, WIDE),
+            **{ending: (self.out, "world-?") for ending in ENDINGS},
+        }
+        where, name = known.get(stage, (None, ""))
+        return sorted(where.glob(f"{self.game}-{name}.safetensors")) if where else []
 
     def afterwards(self, group: Sequence[str]) -> dict[str, list[str]]:
         """What needs no GPU and follows a group, by name."""
@@ -124,9 +127,9 @@ class Stages:
             runs = [f"{self.out / name}={share}" for name, share in ENDING_SHARES[self.game].items()]
             return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
-            how = SHARPEN.get(self.game, "").split()
+            how = f"{SHARPEN.get(self.game, '')} {MASKS[self.game]}".split()
             sharpen = self._plain("sharpen", "--weights", str(self.packed), *how, "--out", out)
-            return {"pack": pack} | ({"sharpen": sharpen} if how else {})
+            return {"pack": pack} | ({"sharpen": sharpen} if self.game in SHARPEN else {})
         if "wide_decoder" in group:
             wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
             steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)
