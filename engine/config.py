@@ -21,7 +21,7 @@ class AutoencoderConfig:
     channels: int = 128
     encoder_widths: tuple[int, ...] = (64, 112, 160, 224)
     encoder_blocks: tuple[int, ...] = (1, 2, 2, 1)
-    decoder_widths: tuple[int, ...] = (224, 160, 64, 32)
+    decoder_widths: tuple[int, ...] = (224, 160, 64, 48)
     decoder_blocks: tuple[int, ...] = (2, 2, 1, 1)
 
     def __post_init__(self) -> None:

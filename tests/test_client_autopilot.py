@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Iterator
+from itertools import groupby
 
 import pytest
 
@@ -220,13 +221,24 @@ def test_autopilot_starts_afresh_when_the_index_goes_back() -> None:
     assert pilot.decide(still, 0) == Autopilot(spec).decide(still, 0)
 
 
-def test_a_hero_that_creeps_on_against_a_step_backs_up_and_jumps() -> None:
+def test_a_hero_that_creeps_on_against_a_step_jumps_then_backs_up_and_jumps() -> None:
     spec = GAMES["platformer"]
-    pilot, pressed = Autopilot(spec), set()
-    for frame in range(240):
-        creeping = told(x=20.0 + frame / 120, vx=0.7, wall_ahead=1.5)
-        pressed.add(pilot.decide(creeping, frame))
-    assert int(spec.buttons["LEFT"]) in pressed
+    left, right, jump = (int(spec.buttons[name]) for name in ("LEFT", "RIGHT", "JUMP"))
+    pilot, pressed = Autopilot(spec), []
+    for frame in range(270):
+        pressed.append(pilot.decide(told(x=20.0 + frame / 180, vx=0.7, wall_ahead=3.5), frame))
+    ways = [mask for mask, _ in groupby(pressed)]
+    assert ways[:6] == [right, right | jump, right, left, right, right | jump]
+    assert pressed.index(right | jump) < 2 * 60 and pressed.count(left) == 36
+
+
+def test_a_way_out_ends_where_the_hero_dies() -> None:
+    spec = GAMES["platformer"]
+    pilot, frame = Autopilot(spec), 0
+    while not pilot.decide(told(x=20.0, wall_ahead=3.5), frame) & spec.buttons["JUMP"]:
+        frame += 1
+    masks = [pilot.decide(told(x=20.0, alive=0.0), frame + t) for t in (1, 2)]
+    assert not any(mask & spec.buttons["JUMP"] for mask in masks)
 
 
 def lived(lessons: Lessons, *looks: dict[str, float]) -> None:

@@ -50,6 +50,15 @@ def test_a_world_s_endings_go_on_from_it_and_it_becomes_their_mean(tmp_path):
     assert made.afterwards(["world"]) == {}
 
 
+@pytest.mark.parametrize("gpus, clips", [(1, 12), (2, 12), (4, 8)])
+def test_a_world_s_endings_have_its_batches_so_that_nothing_is_compiled_again(gpus, clips):
+    def rows(stage: str, its: int) -> int:
+        command = stages().command(stage, 1.0, gpus=its)
+        return int(command[command.index("--rows") + 1])
+
+    assert rows("world", gpus) == rows("calm", max(1, gpus // 2)) == rows("bold", max(1, gpus // 2)) == clips
+
+
 def test_the_wide_decoder_goes_on_from_what_it_was_beside_the_autoencoder(tmp_path):
     assert "--resume" not in stages(out=tmp_path).command("wide_decoder", 1.0)
     (tmp_path / "racing-decoder-wide.safetensors").touch()

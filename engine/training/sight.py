@@ -1,4 +1,4 @@
-"""Stage `sight`: true latents -> the net that reads off them what lies ahead, without a GPU.
+"""Stage `sight`: true latents -> the net that reads off them what lies ahead; a CPU core is enough.
 
     python -m engine.training.sight platformer --minutes 5 --out OUT [--weights DIR]
 
@@ -11,6 +11,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,12 +30,15 @@ from engine.training.pack import game_config
 from games import GAMES
 
 FIRST_SEED = 340_000
-WORLDS, STEP_FRAMES = 48, 10
+WORLDS = {"cpu": 48, "cuda": 512}
+STEP_FRAMES = 10
 MOST_NOISE, SMALL = 0.4, 0.05
 """Root mean square of the noise; errors below SMALL, in halves of a range, count by their square."""
 NEAR_TILES, NEAR_WORTH, FAR_SHARE = 4.0, 4.0, 0.15
 """What is so near counts so much more; of pictures with nothing near so many are kept."""
 BATCH, HELD_OUT = 128, 0.07
+ENCODED = 64
+"""Pictures at most that are encoded at once."""
 
 
 class SightTraining:
@@ -42,18 +46,18 @@ class SightTraining:
 
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(5)
-        self.args, self.game = args, args.game
+        self.args, self.game, self.device = args, args.game, args.device
         weights = args.weights or SHIPPED / args.game
         sizes = game_config(self.game).sight
         if sizes is None:
             raise ConfigError(f"{self.game} names no telemetry that its pictures show (GameSpec.shown)")
         config = replace(load_config(weights)[0], sight=sizes)
-        self.net = SightNet(config)
+        self.net = SightNet(config).to(self.device)
         fields = [GAMES[self.game].telemetry[i] for i in sizes.fields]
-        self.halves = torch.tensor([(field.high - field.low) / 2 for field in fields])
-        self.latents, told = played(self.game, args.pictures, weights)
+        self.halves = torch.tensor([(field.high - field.low) / 2 for field in fields], device=self.device)
+        self.latents, told = played(self.game, args.pictures, weights, self.device)
         shown = told[:, list(sizes.fields)]
-        self.told = TelemetryScale(fields).scaled(shown, shown, torch.ones(len(told)))
+        self.told = TelemetryScale(fields).scaled(shown, shown, torch.ones_like(told[:, 0]))
         self.worth = 1 + (NEAR_WORTH - 1) * near(self.game, told)[:, list(sizes.fields)]
         self.learned = len(told) - max(1, round(len(told) * HELD_OUT))
         print(f"{self.game}: {len(told)} pictures", flush=True)
@@ -62,9 +66,9 @@ class SightTraining:
 
     def step(self) -> Tensor:
         """One update. Returns the mean error, in halves of a range."""
-        which = torch.randint(self.learned, (BATCH,))
+        which = torch.randint(self.learned, (BATCH,), device=self.device)
         latents = self.latents[which].float()
-        sigma = torch.rand(BATCH, 1, 1, 1) * MOST_NOISE
+        sigma = torch.rand(BATCH, 1, 1, 1, device=self.device) * MOST_NOISE
         read = self.net(perturb_on_sphere(latents, sigma, torch.randn_like(latents), dim=1))
         loss = F.smooth_l1_loss(read, self.told[which], beta=SMALL, reduction="none")
         self.training.backward((loss * self.worth[which]).mean())
@@ -90,31 +94,34 @@ class SightTraining:
 
 def near(game: str, told: Tensor) -> Tensor:
     """Which of what lies ahead does so near, 0 or 1, [N, F]; told [N, F] in units."""
-    distances = torch.tensor([field.name.endswith("_ahead") for field in GAMES[game].telemetry])
+    ahead = [field.name.endswith("_ahead") for field in GAMES[game].telemetry]
+    distances = torch.tensor(ahead, device=told.device)
     return ((told < NEAR_TILES) & distances).float()
 
 
-def played(game: str, count: int, weights: Path) -> tuple[Tensor, Tensor]:
+def played(game: str, count: int, weights: Path, device: str = "cpu") -> tuple[Tensor, Tensor]:
     """Latents [N, C, H, W] in half precision and telemetry [N, F] of `count` pictures or some more, most of
     them with something near."""
-    simulation = Simulation(game, min(WORLDS, count), "cpu", offset=FIRST_SEED)
+    simulation = Simulation(game, min(WORLDS[device], count), device, offset=FIRST_SEED)
     simulation.play_in()
-    encoder = load_backend(game, weights=str(weights), roles=("encoder",)).encoder()
+    encoder = load_backend(game, device=device, weights=str(weights), roles=("encoder",)).encoder()
     respawn = GAMES[game].respawn
     alive = GAMES[game].field_index(respawn.alive) if respawn else None
     latents: list[Tensor] = []
     told: list[Tensor] = []
     while sum(map(len, told)) < count:
         simulation.replace_old()
-        simulation.advance(torch.full((simulation.batch,), STEP_FRAMES), STEP_FRAMES)
+        simulation.advance(torch.full((simulation.batch,), STEP_FRAMES, device=device), STEP_FRAMES)
         now = simulation.world.telemetry()
-        kept = near(game, now).amax(1) + torch.rand(len(now)) > 1 - FAR_SHARE
+        kept = near(game, now).amax(1) + torch.rand(len(now), device=device) > 1 - FAR_SHARE
         if alive is not None:
             kept &= now[:, alive] > 0.5
         if not kept.any():
             continue
-        pictures = simulation.world.render()[kept]
-        latents.append(torch.from_numpy(encoder.encode(pictures.numpy())).half())
+        pictures = simulation.world.render()[kept].cpu().numpy()
+        parts = np.array_split(pictures, -(-len(pictures) // ENCODED))
+        made = [encoder.encode(part) for part in parts]
+        latents.append(torch.from_numpy(np.concatenate(made)).half().to(device))
         told.append(now[kept])
     return torch.cat(latents), torch.cat(told)
 
@@ -123,6 +130,7 @@ def main() -> None:
     parser = parser_for(__doc__, 5.0)
     parser.add_argument("--pictures", type=int, default=20_000, help="played before the clock starts")
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.pictures < 2:
         parser.error("--pictures is 2 or more")

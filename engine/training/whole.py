@@ -51,8 +51,7 @@ OVERHEAD_S = 50.0
 MASKS = {"racing": "--mask 8 40 20 12", "platformer": "--mask 30 80 20 30"}
 """What small things weigh wherever pictures are learned: the more, the less of a picture they are."""
 AUTOENCODER = {"racing": "--wide --edge 1.3", "platformer": "--wide --edge 1.5"}
-DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5"}
-DECODER_SIZE = "--widths 224 160 64 48 --muon-lr 1e-3"
+DECODER = {"racing": "--muon-lr 1e-3 --edge 1.75", "platformer": "--muon-lr 1e-3 --edge 2.5"}
 MOST_ROWS = 32
 """Clips in a batch of the world's, on all GPUs together; 12 on each of fewer."""
 WORLD = "--refresh 60 --two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 7e-4 --muon-lr 2.4e-3"
@@ -63,6 +62,7 @@ ENDINGS = {"calm": "--two-from 1 --seed 1", "bold": "--two-from 0.1 --adversaria
 ENDING_SHARES = {"racing": {"calm": 0.75, "bold": 0.25}, "platformer": {"calm": 0.5, "bold": 0.5}}
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
+SIGHT = "--pictures 36000 --minutes 1"
 assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(ENDING_SHARES) == set(GAMES) >= set(SHARPEN)
 assert sorted(SHARES) == sorted(stage for group in GROUPS for stage in group)
 
@@ -94,12 +94,13 @@ class Stages:
         return str(self.out / f"{self.game}-autoencoder.safetensors")
 
     def _options(self, stage: str, gpus: int) -> list[str]:
-        rows = f"--rows {min(12, MOST_ROWS // gpus)}"
+        # The endings, on half of the GPUs each, have the world's rows, and so find what it has compiled.
+        rows = f"--rows {min(12, MOST_ROWS // (gpus * (2 if stage in ENDINGS else 1)))}"
         made = {
             "autoencoder": f"{AUTOENCODER[self.game]} {MASKS[self.game]}",
             "wide_decoder": MASKS[self.game],
             "world": f"{WORLD} {rows}",
-            "decoder": f"{DECODER_SIZE} {DECODER[self.game]} {MASKS[self.game]}",
+            "decoder": f"{DECODER[self.game]} {MASKS[self.game]}",
             **{name: f"{ENDING} {how} {rows}" for name, how in ENDINGS.items()},
         }
         return made.get(stage, "").split()
@@ -133,7 +134,7 @@ class Stages:
         if "wide_decoder" in group:
             wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
             steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)
-            sight = self._plain("sight", "--weights", str(self.packed), "--out", out)
+            sight = self._plain("sight", "--weights", str(self.packed), *SIGHT.split(), "--out", out)
             return {"steady": steady} | ({"sight": sight} if GAMES[self.game].shown else {}) | {"pack": pack}
         return {}
 
