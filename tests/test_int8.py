@@ -178,7 +178,15 @@ def test_a_cpu_with_vnni_cannot_measure_how_others_overflow(weights, monkeypatch
     monkeypatch.setattr("sys.argv", ["quantise", "racing", "--overflowing"])
     with pytest.raises(SystemExit) as failure:
         quantise.main()
-    assert failure.value.code == 2 and "run it on one without" in capsys.readouterr().err
+    assert failure.value.code == 2 and "OV_CPU_MAX_ISA=AVX2" in capsys.readouterr().err
+
+
+def test_a_cpu_that_is_held_to_avx2_counts_as_one(monkeypatch):
+    monkeypatch.setattr(machine, "_cpuinfo", lambda field: "avx2 avx512f avx512_vnni")
+    for name in machine.HOLDING:
+        assert "avx512_vnni" in machine.isa_flags()
+        monkeypatch.setenv(name, "avx2")
+    assert machine.isa_flags() == ("avx2",)
 
 
 def opening(steps: int = 6) -> Opening:

@@ -30,6 +30,7 @@ from engine.fast.int8_ranges import INT8_PARTS, OVERFLOWING, Calibration, forget
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
 from engine.fast.openvino_int8 import exact
+from engine.machine import HOLDING
 from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.weights import SHIPPED, load_part
 from engine.training import measures
@@ -267,7 +268,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--overflowing",
         action="store_true",
-        help="the decoder as a CPU with AVX2 alone computes it; run it on one",
+        help="the decoder as a CPU with AVX2 alone computes it; run it on one, or with "
+        + " and ".join(f"{name}=AVX2" for name in HOLDING),
     )
     made.add_argument("--json", action="store_true", help="end with one JSON line")
     return made
@@ -279,7 +281,8 @@ def main() -> None:
     if args.most_loss <= 0:
         options.error("--most-loss is more than 0")
     if args.overflowing and not exact():
-        options.error("--overflowing: this CPU has VNNI, where nothing overflows; run it on one without")
+        held = " ".join(f"{name}=AVX2" for name in HOLDING)
+        options.error(f"--overflowing: this CPU has VNNI, where nothing overflows; hold it back by {held}")
     torch.set_num_threads(args.threads)
     os.environ[VARIABLE] = "int8"  # what is there already has no say
     began, directory = time.monotonic(), args.weights or SHIPPED / args.game

@@ -130,7 +130,7 @@ def main() -> None:
     parser = parser_for(__doc__, 5.0)
     parser.add_argument("--pictures", type=int, default=20_000, help="played before the clock starts")
     parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=WORLDS, default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     if args.pictures < 2:
         parser.error("--pictures is 2 or more")
