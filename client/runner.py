@@ -49,7 +49,7 @@ class Runner:
     """Runs right, and looks ahead: imagines what comes of some plans, from running on to turning back in the
     air, and follows the first that goes well even if the ground or the enemy is not as thought."""
 
-    STUCK_S = 1.5
+    STUCK_S, BACK_S, RUN_UP_S = 1.5, 0.6, 0.3
     LEAST_TILES = 1.5  # in that time: a dream creeps on where the picture stands against a step
 
     def __init__(self, spec: GameSpec) -> None:
@@ -66,8 +66,9 @@ class Runner:
         self._stuck_s = 0.0
         self._tries = 0  # of ways out, since way was last gained
         self._way_out: list[int] = []  # masks that take the place of the plan's
+        back, run_up = [self._left] * round(self.BACK_S * FPS), [self._right] * round(self.RUN_UP_S * FPS)
         hop = [self._right | self._jump] * HOLDS[-1]
-        self._ways_out = ([self._right] * 2 + hop, [self._left] * 36 + [self._right] * 18 + hop)
+        self._ways_out = (run_up[:2] + hop, back + run_up + hop)
 
     def decide(self, telemetry: list[float], passed: int, latency_frames: float) -> int:
         for _ in range(passed):
@@ -83,7 +84,7 @@ class Runner:
             self._look(list(self._sent)[max(acted - self._unseen, 0) : acted])
             self._masks = self._choose(list(self._sent)[acted:])
         self._notice_being_stuck(passed / FPS)
-        self._masks = list(self._way_out) or self._masks
+        self._masks = self._way_out or self._masks
         return self._masks[0]
 
     def _look(self, acted: list[int]) -> None:
@@ -105,15 +106,15 @@ class Runner:
     def _notice_being_stuck(self, seconds: float) -> None:
         """Hardly any way gained for a while: what holds him up may be nearer than is told. Jump where he
         stands; the next time back up a little first, and take a running jump."""
-        s = self._senses
-        if s.x > self._best_x + self.LEAST_TILES or s.alive < 0.5:
+        s, dead = self._senses, self._senses.alive < 0.5
+        if dead:
+            self._way_out = []
+        if dead or s.x > self._best_x + self.LEAST_TILES:
             self._best_x, self._stuck_s, self._tries = s.x, 0.0, 0
         elif s.x < self._best_x - 6:  # sent back to a checkpoint
             self._best_x = s.x
         self._stuck_s += seconds
-        if s.alive < 0.5:
-            self._way_out = []
-        elif self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1):
+        if self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1):
             self._stuck_s, self._way_out = 0.0, self._ways_out[self._tries % 2]
             self._tries += 1
 

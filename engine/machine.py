@@ -23,8 +23,8 @@ WANTED_ISA = (
     "amx_bf16",
     "amx_int8",
 )
-HOLDING = ("OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA")
-"""Where both of these variables say AVX2, OpenVINO uses no more of any processor."""
+HELD_TO_AVX2 = {"OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""With these environment variables OpenVINO uses no more than AVX2 of any processor."""
 
 
 def cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -98,7 +98,7 @@ def isa_flags() -> tuple[str, ...]:
     """Those of WANTED_ISA that the processor has and OpenVINO may use; empty where the system does not
     say."""
     have = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
-    if all(os.environ.get(name, "").upper() == "AVX2" for name in HOLDING):
+    if all(os.environ.get(name, "").upper() == value for name, value in HELD_TO_AVX2.items()):
         have &= {"avx2"}
     return tuple(flag for flag in WANTED_ISA if flag in have)
 

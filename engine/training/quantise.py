@@ -30,7 +30,7 @@ from engine.fast.int8_ranges import INT8_PARTS, OVERFLOWING, Calibration, forget
 from engine.fast.openvino_backend import OpenVinoBackend, OpenVinoDecoder
 from engine.fast.openvino_decoder import Ranges, decoder_graph, observed_graph
 from engine.fast.openvino_int8 import exact
-from engine.machine import HOLDING
+from engine.machine import HELD_TO_AVX2
 from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.weights import SHIPPED, load_part
 from engine.training import measures
@@ -48,6 +48,7 @@ _DREAMED_STEPS = 60
 _TRIED_LATENTS, _JUDGED_LATENTS = 56, 14
 _TAILS = (0.0, 1e-5, 1e-4, 1e-3)
 """Shares of the rarest values that may be cut off on either side."""
+_HELD = " ".join(f"{name}={value}" for name, value in HELD_TO_AVX2.items())
 _WORTH = 0.995
 """A change is made if the error falls below this share of what it was."""
 
@@ -268,8 +269,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--overflowing",
         action="store_true",
-        help="the decoder as a CPU with AVX2 alone computes it; run it on one, or with "
-        + " and ".join(f"{name}=AVX2" for name in HOLDING),
+        help=f"the decoder as a CPU with AVX2 alone computes it; run it on one, or with {_HELD}",
     )
     made.add_argument("--json", action="store_true", help="end with one JSON line")
     return made
@@ -281,8 +281,7 @@ def main() -> None:
     if args.most_loss <= 0:
         options.error("--most-loss is more than 0")
     if args.overflowing and not exact():
-        held = " ".join(f"{name}=AVX2" for name in HOLDING)
-        options.error(f"--overflowing: this CPU has VNNI, where nothing overflows; hold it back by {held}")
+        options.error(f"--overflowing: this CPU has VNNI, where nothing overflows; hold it back by {_HELD}")
     torch.set_num_threads(args.threads)
     os.environ[VARIABLE] = "int8"  # what is there already has no say
     began, directory = time.monotonic(), args.weights or SHIPPED / args.game

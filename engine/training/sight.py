@@ -11,7 +11,6 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,8 +36,6 @@ MOST_NOISE, SMALL = 0.4, 0.05
 NEAR_TILES, NEAR_WORTH, FAR_SHARE = 4.0, 4.0, 0.15
 """What is so near counts so much more; of pictures with nothing near so many are kept."""
 BATCH, HELD_OUT = 128, 0.07
-ENCODED = 64
-"""Pictures at most that are encoded at once."""
 
 
 class SightTraining:
@@ -99,9 +96,9 @@ def near(game: str, told: Tensor) -> Tensor:
     return ((told < NEAR_TILES) & distances).float()
 
 
-def played(game: str, count: int, weights: Path, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Latents [N, C, H, W] in half precision and telemetry [N, F] of `count` pictures or some more, most of
-    them with something near."""
+def played(game: str, count: int, weights: Path, device: str) -> tuple[Tensor, Tensor]:
+    """Latents [N, C, H, W] in half precision and telemetry [N, F] in units, on `device`, of `count` pictures
+    or some more, most of them with something near."""
     simulation = Simulation(game, min(WORLDS[device], count), device, offset=FIRST_SEED)
     simulation.play_in()
     encoder = load_backend(game, device=device, weights=str(weights), roles=("encoder",)).encoder()
@@ -119,9 +116,7 @@ def played(game: str, count: int, weights: Path, device: str = "cpu") -> tuple[T
         if not kept.any():
             continue
         pictures = simulation.world.render()[kept].cpu().numpy()
-        parts = np.array_split(pictures, -(-len(pictures) // ENCODED))
-        made = [encoder.encode(part) for part in parts]
-        latents.append(torch.from_numpy(np.concatenate(made)).half().to(device))
+        latents.append(torch.from_numpy(encoder.encode(pictures)).half().to(device))
         told.append(now[kept])
     return torch.cat(latents), torch.cat(told)
 

@@ -51,7 +51,7 @@ OVERHEAD_S = 50.0
 MASKS = {"racing": "--mask 8 40 20 12", "platformer": "--mask 30 80 20 30"}
 """What small things weigh wherever pictures are learned: the more, the less of a picture they are."""
 AUTOENCODER = {"racing": "--wide --edge 1.3", "platformer": "--wide --edge 1.5"}
-DECODER = {"racing": "--muon-lr 1e-3 --edge 1.75", "platformer": "--muon-lr 1e-3 --edge 2.5"}
+DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5"}
 MOST_ROWS = 32
 """Clips in a batch of the world's, on all GPUs together; 12 on each of fewer."""
 WORLD = "--refresh 60 --two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 7e-4 --muon-lr 2.4e-3"
@@ -63,6 +63,7 @@ ENDING_SHARES = {"racing": {"calm": 0.75, "bold": 0.25}, "platformer": {"calm": 
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
 SIGHT = "--pictures 36000 --minutes 1"
+"""Of one GPU; a CPU core plays so many pictures in an hour."""
 assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(ENDING_SHARES) == set(GAMES) >= set(SHARPEN)
 assert sorted(SHARES) == sorted(stage for group in GROUPS for stage in group)
 
@@ -100,7 +101,7 @@ class Stages:
             "autoencoder": f"{AUTOENCODER[self.game]} {MASKS[self.game]}",
             "wide_decoder": MASKS[self.game],
             "world": f"{WORLD} {rows}",
-            "decoder": f"{DECODER[self.game]} {MASKS[self.game]}",
+            "decoder": f"--muon-lr 1e-3 {DECODER[self.game]} {MASKS[self.game]}",
             **{name: f"{ENDING} {how} {rows}" for name, how in ENDINGS.items()},
         }
         return made.get(stage, "").split()
