@@ -89,7 +89,9 @@ def test_a_dream_goes_on_from_what_is_possible_wherever_its_world_is(monkeypatch
     made, told = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
     again, told_again = dreamed(StaticDream("racing", StaticWorld(model)))
     np.testing.assert_allclose(again, made, atol=1e-5)
-    np.testing.assert_allclose(told_again, told, atol=1e-4)
+    # What is told goes back in, and some of it counts in hundreds: float32 sums of another order differ in
+    # the sixth digit after ten steps.
+    np.testing.assert_allclose(told_again, told, rtol=5e-5, atol=1e-4)
     monkeypatch.setenv("DREAMCADE_WITHOUT", "bounds")
     free, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
     assert not np.allclose(free, made, atol=1e-3)

@@ -10,7 +10,6 @@ from engine.training.evaluation.judge import (  # noqa: E402
     by_minute,
     drivable,
     judge,
-    segments,
     summary,
     walked,
 )
@@ -55,10 +54,21 @@ def test_colours_that_fade_and_pictures_that_blur_are_seen() -> None:
     assert verdict.drivable_fraction is None, "without a reader nobody has looked at the picture"
 
 
-def test_another_level_may_have_another_palette_and_so_may_the_first_after_a_game_over() -> None:
-    levels, lives = [0] * 10 + [1] * 10 + [1] * 10, [5] * 10 + [4] * 5 + [1] * 5 + [5] * 10
-    told = {"level": torch.tensor(levels).float(), "lives": torch.tensor(lives).float()}
-    assert segments("platformer", told) == [slice(0, 10), slice(10, 20), slice(20, 30)]
+def levels_of(dreamed: bool) -> Trace:
+    """Four minutes of the platformer, a level a minute: meadow, city, meadow, city, told and seen alike."""
+    spec, trace = GAMES["platformer"], Trace("platformer", STRIDE)
+    for t in range(4 * 900):
+        look, grey = (("look_meadow", 100), ("look_city", 151))[t // 900 % 2]
+        trace.small.append(torch.full((3, 60, 90), grey, dtype=torch.uint8))
+        telemetry = np.zeros(len(spec.telemetry), np.float32)
+        telemetry[[spec.field_index("alive"), spec.field_index(look)]] = 1
+        trace.note(telemetry, [0], 1.0, 1.0 if dreamed else float("nan"))
+    return trace
+
+
+def test_levels_of_the_simulator_differ_in_look_and_those_of_a_dream_are_all_the_openings() -> None:
+    assert judge(levels_of(dreamed=False), None).colour_drift == pytest.approx(0, abs=1e-6)
+    assert judge(levels_of(dreamed=True), None).colour_drift == pytest.approx(0.2, abs=0.001)
 
 
 def test_worst_freeze_and_mean_of_the_rest() -> None:

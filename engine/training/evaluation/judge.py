@@ -2,7 +2,6 @@
 on? The same code judges dreams and the simulator: what it says of the simulator is the measure's own
 error."""
 
-import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,7 +68,7 @@ def judge(trace: Trace, reader: Reader | None, device: str = "cpu") -> Verdict:
         mean(detected.tolist()),
         freeze(looks, moving & ~blocked(trace.game, field), trace.stride),
         looped(looks, trace.stride),
-        colour_drift(colours, segments(trace.game, field), trace.stride),
+        colour_drift(colours, palettes(trace, field), trace.stride),
         mean(fine.tolist()),
         last_to_first(torch.tensor(trace.sharp), trace.stride),
         last_to_first(torch.tensor(trace.spread), trace.stride),
@@ -159,18 +158,18 @@ def looped(looks: Tensor, stride: int) -> float:
     return float(inside.float().mean())
 
 
-def segments(game: str, field: dict[str, Tensor]) -> list[slice]:
-    """Stretches within which the palette should stay: a race, a level. A game over (lives are more again)
-    leads back to the first level and finishes none."""
-    if game == "racing":
-        return [slice(0, len(field["speed"]))]
-    level, lives = field["level"].round(), field["lives"].round()
-    left = (level[1:] != level[:-1]) | (lives[1:] > lives[:-1])
-    cuts = [0, *(left.nonzero()[:, 0] + 1).tolist(), len(level)]
-    return [slice(a, b) for a, b in itertools.pairwise(cuts)]
+def palettes(trace: Trace, field: dict[str, Tensor]) -> list[Tensor]:
+    """Steps (int64) that should have the same colours, in order. In the simulator those of one look, told by
+    its telemetry: its levels differ. A dream begins every level where it began itself, so all of it has the
+    look of its opening, whatever it tells."""
+    names = [f"look_{look}" for look in GAMES[trace.game].looks]
+    told = torch.stack([field[name] for name in names]).argmax(0)
+    if trace.dreamed:
+        told = torch.zeros_like(told)
+    return [(told == look).nonzero()[:, 0] for look in range(len(names))]
 
 
-def colour_drift(colours: Tensor, parts: list[slice], stride: int) -> float | None:
+def colour_drift(colours: Tensor, parts: list[Tensor], stride: int) -> float | None:
     """colours [T, 3], a step's mean in 0..1. Largest distance, over channels and later blocks, of a block's
     mean from the mean of minute one (of each part; its first half where it is shorter than two minutes)."""
     block, drifts = round(BLOCK_S * 60 / stride), []

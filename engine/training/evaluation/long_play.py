@@ -64,6 +64,11 @@ class Trace:
         if number in self.keep:
             self.pictures[number] = halved(picture)
 
+    @property
+    def dreamed(self) -> bool:
+        """Whether its pictures were decoded from latents: the simulator has none."""
+        return not np.isnan(self.spread).all()
+
     def note(self, telemetry: np.ndarray, masks: list[int], sharp: float, spread: float) -> None:
         """One step's end but for its picture."""
         buttons = GAMES[self.game].buttons
