@@ -10,6 +10,7 @@ from engine.training.evaluation.judge import (  # noqa: E402
     by_minute,
     drivable,
     judge,
+    sharpness_ratio,
     summary,
     walked,
 )
@@ -76,6 +77,19 @@ def test_worst_freeze_and_mean_of_the_rest() -> None:
     total = summary(verdicts)
     assert total["freeze_max_s"] == 0.3 and total["drivable_fraction"] == pytest.approx(0.7)
     assert total["colour_drift"] is None
+
+
+def test_sharpness_is_held_against_the_simulators_at_the_same_time_of_play() -> None:
+    minute = 3600 // STRIDE
+    real, dreamed = trace_of([100.0] * (minute + 1)), trace_of([100.0] * (minute + 1))
+    real.sharp = [2.0] * (minute + 1)
+    # Half a minute at full sharpness, then at 0.7 of it; measured once a second.
+    dreamed.sharp = [
+        (2.0 if t <= minute // 2 else 1.4) if dreamed.measured(t) else float("nan") for t in range(minute + 1)
+    ]
+    ratios = sharpness_ratio([judge(dreamed, None)], [judge(real, None)])
+    assert ratios == {10: 1.0, 60: pytest.approx(0.7), 600: None}
+    assert "gradient_energy" not in summary([judge(real, None)])
 
 
 def test_whole_minutes_show_when_a_dream_decays() -> None:

@@ -29,12 +29,15 @@ GOING_S, LEAST_WAY = 5.0, {"racing": 5.0, "platformer": 2.0}
 BLOCK_S = 15.0
 """Colours, sharpness and spread are compared between stretches of this length."""
 BY_MINUTE = ("detected_by_minute", "drivable_by_minute")
+SHARP_AFTER_S, SHARP_OVER_S = (10, 60, 600), 10
+"""Gradient energy is told of the last seconds before each of these."""
 
 
 @dataclass(frozen=True)
 class Verdict:
     """One play's figures; None where they cannot be had. Differences and ratios are against minute one;
-    BY_MINUTE are the fractions of its whole minutes."""
+    BY_MINUTE are the fractions of its whole minutes; gradient_energy is that after each of SHARP_AFTER_S,
+    None where the play is shorter."""
 
     detected_fraction: float | None
     freeze_max_s: float
@@ -46,6 +49,7 @@ class Verdict:
     astray_last: float | None
     detected_by_minute: tuple[float | None, ...] = ()
     drivable_by_minute: tuple[float | None, ...] = ()
+    gradient_energy: tuple[float | None, ...] = ()
 
 
 def judge(trace: Trace, reader: Reader | None, device: str = "cpu") -> Verdict:
@@ -75,6 +79,7 @@ def judge(trace: Trace, reader: Reader | None, device: str = "cpu") -> Verdict:
         strayed(trace),
         by_minute(detected, trace.stride),
         by_minute(fine, trace.stride),
+        gradient_energy(trace.sharp, trace.stride),
     )
 
 
@@ -82,6 +87,16 @@ def by_minute(values: Tensor, stride: int) -> tuple[float | None, ...]:
     """values [T], one a step -> their mean in each whole minute; nan is left out."""
     minute = round(3600 / stride)
     return tuple(mean(part.tolist()) for part in values.split(minute) if len(part) == minute)
+
+
+def gradient_energy(sharp: list[float], stride: int) -> tuple[float | None, ...]:
+    """sharp: a play's, by step, nan where it was not measured -> its mean over the SHARP_OVER_S before each
+    of SHARP_AFTER_S."""
+    steps = lambda seconds: round(seconds * 60 / stride)  # noqa: E731
+    return tuple(
+        mean(sharp[steps(s - SHARP_OVER_S) + 1 : steps(s) + 1]) if len(sharp) > steps(s) else None
+        for s in SHARP_AFTER_S
+    )
 
 
 def longest(flags: Tensor) -> int:
@@ -198,8 +213,21 @@ def strayed(trace: Trace) -> float | None:
 
 def summary(verdicts: list[Verdict]) -> dict[str, Any]:
     """Over seeds: the worst of freeze_max_s, the mean of the others, minute by minute of BY_MINUTE;
-    unrounded."""
+    unrounded. Gradient energies mean something beside the simulator's only, see `sharpness_ratio`."""
     columns = {name: [asdict(v)[name] for v in verdicts] for name in asdict(verdicts[0])}
+    del columns["gradient_energy"]
     minutes = {name: [mean(minute) for minute in zip(*columns.pop(name))] for name in BY_MINUTE}
     over_seeds = {name: max(c) if name == "freeze_max_s" else mean(c) for name, c in columns.items()}
     return over_seeds | minutes
+
+
+def sharpness_ratio(dreamed: list[Verdict], real: list[Verdict]) -> dict[int, float | None]:
+    """Gradient energy of dreams over that of the simulator in the same stretch of play, means over the same
+    seeds, by SHARP_AFTER_S; None where either is shorter."""
+    ratios: dict[int, float | None] = {}
+    for i, second in enumerate(SHARP_AFTER_S):
+        made, true = ([v.gradient_energy[i] for v in of] for of in (dreamed, real))
+        above, below = mean(made), mean(true)
+        known = None not in made and None not in true
+        ratios[second] = above / below if known and above is not None and below else None
+    return ratios

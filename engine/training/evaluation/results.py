@@ -1,13 +1,12 @@
 """From gathered figures to design.md's JSON; rounding happens here and nowhere before."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from engine.backend import Backend
 from engine.training.evaluation.figures import rounded
 from engine.training.evaluation.jobs import Played
-from engine.training.evaluation.judge import summary
+from engine.training.evaluation.judge import SHARP_AFTER_S, sharpness_ratio, summary
 from engine.training.evaluation.rollout import Evaluation
 from games import GAMES
 
@@ -89,15 +88,18 @@ def no_reader(game: str) -> str:
 def long_play_json(minutes: float, played: Sequence[Played]) -> dict[str, Any]:
     """The four fields, and beside them the further figures, what the same code says of the simulator, and
     every seed's dream by itself."""
-    dream = four_digits(summary([play.dreamed for play in played]))
+    dreamed = [play.dreamed for play in played]
     real = [play.real for play in played if play.real]
+    dream = four_digits(summary(dreamed))
+    sharp = sharpness_ratio(dreamed, real) if real else dict.fromkeys(SHARP_AFTER_S)
     return {
         "minutes": minutes,
         "seeds": len(played),
         **{name: dream[name] for name in LONG_PLAY_FIELDS},
         **{name: value for name, value in dream.items() if name not in LONG_PLAY_FIELDS},
+        "sharpness_ratio": {str(second): rounded(ratio, 4) for second, ratio in sharp.items()},
         "reference": four_digits(summary(real)) if real else dict.fromkeys(dream),
-        "by_seed": [{"seed": play.seed, **four_digits(asdict(play.dreamed))} for play in played],
+        "by_seed": [{"seed": play.seed, **four_digits(summary([play.dreamed]))} for play in played],
     }
 
 
