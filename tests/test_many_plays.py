@@ -102,8 +102,10 @@ def test_a_captured_frame_is_a_frame():
 
 
 def figures_of(verdict: Verdict) -> dict[str, float | None]:
-    """Of a play shorter than a minute."""
-    return {name: value for name, value in asdict(verdict).items() if name not in BY_MINUTE}
+    """Of a play shorter than ten seconds, which has nothing by minute and no gradient energies."""
+    figures = asdict(verdict)
+    assert not any(figures.pop(name) for name in BY_MINUTE) and set(figures.pop("gradient_energy")) == {None}
+    return figures
 
 
 def test_groups_of_seeds_have_the_verdicts_of_single_plays(backend, monkeypatch, capsys):
