@@ -15,13 +15,14 @@ torch = pytest.importorskip("torch")
 from engine.backend import Opening, Step  # noqa: E402
 from engine.models.weights import WeightsError  # noqa: E402
 from engine.training import evaluate, measures, reader  # noqa: E402
-from engine.training.evaluation import pictures  # noqa: E402
+from engine.training.evaluation import pictures, rollout  # noqa: E402
 from engine.training.evaluation.actions import ActionFollowing, balanced_accuracy  # noqa: E402
 from engine.training.evaluation.distribution import frechet  # noqa: E402
 from engine.training.evaluation.figures import Figures  # noqa: E402
 from engine.training.evaluation.jobs import Models, Task, play_by_processes  # noqa: E402
 from engine.training.evaluation.long_play import Start, dream  # noqa: E402
 from engine.training.evaluation.pictures import halved  # noqa: E402
+from engine.training.evaluation.results import where_told  # noqa: E402
 from engine.training.evaluation.rollout import Evaluation  # noqa: E402
 from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, TrueClip  # noqa: E402
 from games import GAMES  # noqa: E402
@@ -107,6 +108,24 @@ def test_a_perfect_dream_has_the_best_figures(clip: TrueClip) -> None:
     assert mean("telemetry speed 15") == 0
     for name in reader.PROBES["racing"]:
         assert mean(f"probe {name} 1") == pytest.approx(mean(f"floor {name} 1"))
+
+
+def test_what_the_reader_cannot_tell_on_real_pictures_is_left_out(
+    clip: TrueClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tolerance, share in ((10.0, 1.0), (0.0, 0.0)):  # of a value's range
+        monkeypatch.setattr(rollout, "TOLD", tolerance)
+        evaluation = evaluated(clip, pace=0)
+        told = where_told(evaluation)
+        assert told and set(told) == {"speed", "lateral", "heading_error"}
+        for name, by_second in told.items():
+            whole = {
+                "dream": evaluation.figures.mean(f"probe {name} 1"),
+                "real": evaluation.figures.mean(f"floor {name} 1"),
+            }
+            for column, value in whole.items():
+                assert by_second["1"][column] == (pytest.approx(value, abs=1e-3) if share else None)
+            assert by_second["1"]["share"] == share
 
 
 def test_a_dream_that_stands_still_is_as_good_as_hold(clip: TrueClip) -> None:

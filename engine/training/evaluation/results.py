@@ -59,6 +59,7 @@ def as_json(game: str, seeds: range, stride: int, backend: Backend, evaluation: 
         "action_accuracy_ratio_min": least,
         "probe_error": probes(evaluation, "probe"),
         "probe_error_on_real": probes(evaluation, "floor"),
+        "probe_error_where_told": where_told(evaluation),
         "reader": evaluation.reader.facts.get("held_out") if evaluation.reader else None,
         "frechet": evaluation.distribution.result(),
         "filled": None,
@@ -75,6 +76,23 @@ def probes(evaluation: Evaluation, label: str) -> dict[str, dict[str, float | No
     return {
         name: {str(s): mean(f"{label} {name} {s}") for s in evaluation.seconds}
         for name in evaluation.reader.names
+    }
+
+
+def where_told(evaluation: Evaluation) -> dict[str, dict[str, dict[str, float | None]]] | None:
+    """{value: {seconds: its errors over the steps in which the reader tells it on real pictures, and their
+    share}}; None without a reader."""
+    if not evaluation.reader:
+        return None
+    mean = lambda name: rounded(evaluation.figures.mean(name), DIGITS)  # noqa: E731
+    labels = {"dream": "probe told", "real": "floor told", "share": "told"}
+    return {
+        spec.name: {
+            str(s): {column: mean(f"{label} {spec.name} {s}") for column, label in labels.items()}
+            for s in evaluation.seconds
+        }
+        for spec in evaluation.reader.specs
+        if spec.kind == "value"
     }
 
 

@@ -19,6 +19,8 @@ from games import GAMES
 ROLLOUT_STEPS = (1, 2, 4, 8, 15, 30, 75, 150)
 SECONDS = (1, 2, 5, 10, 60)
 """When sharpness and probes are read: over the steps of the half second that ends there."""
+TOLD = 0.1
+"""A value is told on a picture if the reader is less than this share of its range off."""
 ACTION_STEPS = 30
 FICKLE = "masher"
 """The driver who presses every button often, for a second clip on which action following is judged."""
@@ -161,12 +163,15 @@ class Evaluation:
 
     def _probes(self, clip: TrueClip, dream: Dreamed) -> None:
         """Error of what is read off the pictures against the simulator's telemetry; a count is added up from
-        the last true picture on, as long as nothing (a respawn) moved it faster than it can go."""
+        the last true picture on, as long as nothing (a respawn) moved it faster than it can go. Values also
+        where the reader tells them on the simulator's picture of the step: no road is in sight of a car that
+        stands across it."""
         assert self.reader
         readings = self._readings(clip, dream)
         for i, spec in enumerate(self.reader.specs):
             column = self.spec.field_index(spec.name)
             true = torch.from_numpy(clip.telemetry[CONTEXT_STEPS - 1 :, column])
+            told = torch.ones(len(true) - 1, dtype=torch.bool)
             for label, reading in zip(("floor", "probe"), readings):
                 made = reading.fields[:, i]
                 if spec.kind == "count":
@@ -177,9 +182,14 @@ class Evaluation:
                     error = (made - true[1:]).abs()
                 if spec.unit == "rad":
                     error = torch.minimum(error, 2 * torch.pi - error)
+                if label == "floor" and spec.kind == "value":
+                    told = error < TOLD * (spec.high - spec.low)
                 for second in self.seconds:
                     steps = window(second, self.stride)
-                    self.figures.add(f"{label} {spec.name} {second}", error[steps.start - 1 : steps.stop - 1])
+                    at = slice(steps.start - 1, steps.stop - 1)
+                    self.figures.add(f"{label} {spec.name} {second}", error[at])
+                    self.figures.add(f"{label} told {spec.name} {second}", error[at][told[at]])
+                    self.figures.add(f"told {spec.name} {second}", told[at].float())
 
 
 def as_float(*pictures: np.ndarray) -> Tensor:
