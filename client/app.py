@@ -28,11 +28,12 @@ from games import GAMES
 @dataclass(frozen=True)
 class Outcome:
     """How a play ended. result: the JSON of play, None when no picture was ever shown; error: one line or
-    None."""
+    None; unsaved: a line for each file that was asked for and is not whole."""
 
     exit_code: int
     result: dict[str, Any] | None
     error: str | None
+    unsaved: tuple[str, ...] = ()
 
 
 class StopSignal:
@@ -110,11 +111,11 @@ def _outcome(
     stop: StopSignal,
 ) -> Outcome:
     """Sum up while the engine still runs: its memory is part of the result."""
-    error = session.error
-    code = error.exit_code if error is not None else 128 + stop.number if stop() else 0
+    error, unsaved = session.error, _unsaved(session, recorder)
+    code = error.exit_code if error is not None else 128 + stop.number if stop() else int(bool(unsaved))
     first_shown_s = session.report.first_shown_s
     if first_shown_s is None:
-        return Outcome(code, None, None if error is None else str(error))
+        return Outcome(code, None, None if error is None else str(error), unsaved)
     result = session.report.result(welcome)
     result["startup_s"] = round(first_shown_s - process_started_s, 3)
     result["rss_mib"] = tree_rss_mib(os.getpid()) if has_local_engine else None
@@ -122,8 +123,18 @@ def _outcome(
     if session.beside.shown:
         result["beside"] = session.beside.result()
     if recorder is not None:
-        recorder.close()
         result["recording"] = recorder.summary()
     if error is not None:
         result["error"] = str(error)
-    return Outcome(code, result, None if error is None else str(error))
+    return Outcome(code, result, None if error is None else str(error), unsaved)
+
+
+def _unsaved(session: Play, recorder: Recorder | None) -> tuple[str, ...]:
+    """Closes the recording: only then it is known whether all of it reached the disk."""
+    failures = [session.picture_failure]
+    if recorder is not None:
+        recorder.close()
+        if recorder.failure is not None:
+            whole = f"{recorder.directory} is not whole; replay shows what reached the disk"
+            failures.append(f"{recorder.failure}; {whole}")
+    return tuple(failure for failure in failures if failure is not None)

@@ -121,19 +121,25 @@ def replay(
     verify: Annotated[
         bool, typer.Option("--verify", help="Dream it again and compare; exit code 3 where it differs.")
     ] = False,
+    weights: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Of --verify: instead of the shipped weights.")
+    ] = None,
     export: Annotated[
         str | None, typer.Option(metavar="FORMAT", help="mp4, gif or parquet, to OUT; shows nothing.")
     ] = None,
     out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="Of --export: a new file.")] = None,
 ) -> int:
     """Show a recording, verify or export it. Space pauses, the arrows seek, Q quits."""
+    if verify and export is not None:
+        raise UserError("--verify and --export are two commands: run one, then the other", 2)
     if out is not None and export is None:
         raise UserError("replay takes one recording; to export one: replay DIR --export FORMAT OUT", 2)
     if verify:
         from client.recording import load
 
         load(directory)  # says plainly what is wrong with it
-        return run_engine("engine.verify", [str(directory), *["--json"] * as_json])
+        more = [*(["--weights", weights] if weights else []), *["--json"] * as_json]
+        return run_engine("engine.verify", [str(directory), *more])
     if export is not None:
         from client.export import export as export_recording
 
@@ -160,15 +166,22 @@ def serve(
         int | None,
         typer.Option(help="How many may play at once, 1 to 64. Default: 1 on a CPU, 4 on a GPU."),
     ] = None,
+    game: Annotated[
+        str | None, typer.Option(help=f"Only this one of {arguments.NAMES}. Default: who comes first says.")
+    ] = None,
+    stride: arguments.Stride = 0,
+    weights: arguments.Weights = None,
     world_ranks: arguments.WorldRanks = None,
     decoder_ranks: arguments.DecoderRanks = None,
+    bands: Annotated[int | None, typer.Option(help="Decoder ranks that share one picture, by rows.")] = None,
     layout: arguments.Layout = None,
 ) -> int:
     """Run an engine for others to attach to."""
     _require_device(device)
     _require_range("--players", players, 1, 64)
-    given = ["--listen", listen, *(["--device", device] if device is not None else [])]
-    given += ["--players", str(players or 0)]
+    chosen = {"--device": device, "--game": game, "--weights": weights, "--bands": bands}
+    given = ["--listen", listen, "--players", str(players or 0), "--stride", str(stride)]
+    given += [text for name, value in chosen.items() if value is not None for text in (name, str(value))]
     given += _ranks(world_ranks, decoder_ranks, layout)
     return run_engine("engine.launch", [*given, "--until-stdin-closes", *context.args])
 
@@ -183,8 +196,8 @@ def _play(options: PlayOptions, as_json: bool) -> int:
     weights = options.weights.resolve() if options.weights is not None else None
     outcome = client_app.play(replace(options, game=game, weights=weights))
     _say_end(outcome.result, as_json)
-    if outcome.error is not None:
-        print(f"dreamcade: error: {outcome.error}", file=sys.stderr)
+    for trouble in ([outcome.error] if outcome.error is not None else []) + list(outcome.unsaved):
+        print(f"dreamcade: error: {trouble}", file=sys.stderr)
     return outcome.exit_code
 
 
@@ -202,6 +215,19 @@ def _require_playable(options: PlayOptions) -> None:
         raise UserError("--beside shows the simulator beside the dream: leave out --reference", 2)
     if options.weights is not None and not options.weights.is_dir():
         raise UserError(f"--weights {options.weights}: no such directory", 2)
+    if options.picture is not None:
+        _require_place_for(options.picture)
+
+
+def _require_place_for(picture: Path) -> None:
+    """Known before the play rather than behind it."""
+    if picture.suffix.lower() != ".png":
+        raise UserError(f"--picture {picture}: it is written as PNG, so end its name in .png", 2)
+    if not os.path.isdir(picture.parent):  # unlike pathlib's it answers where a parent cannot be searched
+        raise UserError(f"--picture {picture}: there is no directory {picture.parent}", 2)
+    existing = picture if os.path.exists(picture) else picture.parent
+    if os.path.isdir(picture) or not os.access(existing, os.W_OK):
+        raise UserError(f"--picture {picture}: it cannot be written there, choose another place", 2)
 
 
 def _ranks(world_ranks: int | None, decoder_ranks: int | None, layout: str | None) -> tuple[str, ...]:
@@ -245,9 +271,8 @@ def _say_end(result: dict[str, Any] | None, as_json: bool) -> None:
         f" {result['true_steps_per_s']:.1f} true steps/s,"
         f" {result['filled_fraction'] * 100:.0f} % filled, {key}"
     )
-    if "recording" in result:
-        recording = result["recording"]
-        print(f"saved {recording['directory']}" if recording["completed"] else recording["failure"])
+    if "recording" in result and result["recording"]["completed"]:
+        print(f"saved {result['recording']['directory']}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 
+import msgspec
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
@@ -14,10 +15,14 @@ from client.errors import UserError
 from engine import keys
 from engine.protocol import (
     MAX_MESSAGE_BYTES,
+    Beginning,
+    Command,
     Frame,
+    Hello,
     ProtocolError,
     ToClient,
     ToEngine,
+    TrueStep,
     Welcome,
     pack,
     unpack_to_client,
@@ -28,6 +33,7 @@ _HANDSHAKE_FAILURES = (
     | zmq.Event.HANDSHAKE_FAILED_PROTOCOL
     | zmq.Event.HANDSHAKE_FAILED_NO_DETAIL
 )
+_BYE = Command(kind="bye")
 _LINK_DEAD_MS = 1500
 _MAX_PARTS_PER_DRAIN = 64  # a flood of messages must not keep the loop from drawing
 
@@ -58,13 +64,22 @@ class Received:
 
 
 class Connection:
-    """Talks to one engine. The routing id stays the same when the link breaks and comes back."""
+    """Talks to one engine. The routing id stays the same when the link breaks and comes back. Epochs count on
+    from one session to the next, so that nothing of two games is told by the same one.
+
+    `first_epoch`: of the present session."""
 
     def __init__(self, address: str) -> None:
-        """address: tcp://host:port or ipc://path. Raises UserError if it is not one."""
+        """address: tcp://host:port or ipc://path. Raises UserError if it is not one, or if others could
+        listen there and no key of that engine is known."""
         self.address = address
         self.bad_messages = 0
-        self._newest: tuple[int, int] = (-1, -1)
+        self.first_epoch, self._newest_epoch = 0, -1
+        self._session: str | None = None
+        self._newest: tuple[int, int] = (-1, -1)  # epoch, index
+        self._is_guest = False  # said hello, not yet bye
+        self._was_made = self._was_remade = False
+        self._handshake_failure: int | None = None
         self._context = zmq.Context(io_threads=1)
         self._socket = self._context.socket(zmq.DEALER)
         # IMMEDIATE: nothing queues up for an engine that is not there yet, so a hello repeated while it
@@ -76,6 +91,7 @@ class Connection:
             (zmq.SNDHWM, 32),
             (zmq.RCVHWM, 4),
             (zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES),
+            (zmq.IPV6, int("[" in address)),
             # A link that lost packets for a while is slow to recover by itself: it is given up soon and made
             # anew, so that play goes on soon after the way is free again.
             (zmq.HEARTBEAT_IVL, 500),
@@ -86,7 +102,7 @@ class Connection:
             (zmq.RECONNECT_IVL_MAX, 500),
         ):
             self._socket.setsockopt(option, value)
-        self._monitor = self._socket.get_monitor_socket(_HANDSHAKE_FAILURES)
+        self._monitor = self._socket.get_monitor_socket(_HANDSHAKE_FAILURES | zmq.Event.HANDSHAKE_SUCCEEDED)
         self._use_keys(address)
         try:
             self._socket.connect(address)
@@ -108,17 +124,28 @@ class Connection:
         except keys.KeysError as error:
             self.close()
             raise UserError(str(error)) from None
+        if engine is None and keys.needs_keys(address):
+            self.close()
+            raise UserError(
+                f"no key of the engine at {address} is known, and others could listen to a link without keys:"
+                " run `dreamcade pair` first, it says what to do on both machines"
+            )
 
     def refusal(self) -> str | None:
         """Why the engine's side broke off the handshake, if it did: keys are missing or not accepted."""
-        failed: int | None = None
-        while self._monitor.poll(0):
-            failed = parse_monitor_message(self._monitor.recv_multipart())["event"]
+        self._look_at_link()
+        failed, self._handshake_failure = self._handshake_failure, None
         if failed is None:
             return None
         if failed == zmq.Event.HANDSHAKE_FAILED_AUTH:
             return "it does not know this machine's key: ask its owner for `dreamcade pair allow`"
         return "it wants a key, or has another one than is known here: run `dreamcade pair`"
+
+    def remade(self) -> bool:
+        """Whether the link was made anew since this was asked last: what was sent before may be lost."""
+        self._look_at_link()
+        remade, self._was_remade = self._was_remade, False
+        return remade
 
     def send(self, message: ToEngine) -> bool:
         """Queue `message` without waiting; False when the link is down or full."""
@@ -126,6 +153,8 @@ class Connection:
             self._socket.send(pack(message), zmq.DONTWAIT)
         except zmq.Again:
             return False
+        if isinstance(message, Hello) or message == _BYE:
+            self._is_guest = message != _BYE
         return True
 
     def wait(self, timeout_s: float) -> bool:
@@ -160,11 +189,10 @@ class Connection:
             picture = Picture(message, pixels, now_s)
         return Received(tuple(control), picture, superseded, beside)
 
-    def forget_order(self) -> None:
-        """A new session: its pictures count from zero."""
-        self._newest = (-1, -1)
-
     def close(self) -> None:
+        """Says bye to an engine that was not told: it keeps a place for this client until then."""
+        if self._is_guest:
+            self.send(_BYE)
         self._socket.disable_monitor()
         self._monitor.close()
         self._socket.close()
@@ -179,5 +207,24 @@ class Connection:
                 return None, memoryview(b"")
             with contextlib.suppress(ProtocolError):
                 if len(parts) == 1:
-                    return unpack_to_client(parts[0].buffer)
+                    message, pixels = unpack_to_client(parts[0].buffer)
+                    return self._counted_on(message), pixels
             self.bad_messages += 1
+
+    def _counted_on(self, message: ToClient) -> ToClient:
+        """With its epoch as it is counted here: engines count each session's from 0."""
+        if isinstance(message, Welcome) and message.session != self._session:
+            self._session, self.first_epoch = message.session, self._newest_epoch + 1
+        elif isinstance(message, Frame | Beginning | TrueStep):
+            message = msgspec.structs.replace(message, epoch=self.first_epoch + message.epoch)
+            self._newest_epoch = max(self._newest_epoch, message.epoch)
+        return message
+
+    def _look_at_link(self) -> None:
+        while self._monitor.poll(0):
+            event = parse_monitor_message(self._monitor.recv_multipart())["event"]
+            if event == zmq.Event.HANDSHAKE_SUCCEEDED:
+                self._was_remade |= self._was_made
+                self._was_made, self._handshake_failure = True, None
+            else:
+                self._handshake_failure = event

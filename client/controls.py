@@ -26,6 +26,7 @@ COMMANDS = {
     pygame.K_F11: "fullscreen",
     pygame.K_f: "fullscreen",
     pygame.K_h: "hud",
+    pygame.K_g: "pulse",
     pygame.K_t: "autopilot",
     pygame.K_v: "beside",
     pygame.K_m: "mute",

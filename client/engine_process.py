@@ -29,7 +29,7 @@ def require_engine_installed(purpose: str) -> None:
     """Raises UserError if the engine's libraries are missing, without importing them."""
     if find_spec("torch") is None:
         raise UserError(
-            f"{purpose} needs the engine: pip install 'dreamcade[engine]'"
+            f"{purpose} needs the engine: pip install '.[engine]' in the clone"
             " (or attach to a remote one: dreamcade play GAME --engine tcp://host:port)"
         )
 

@@ -3,7 +3,7 @@
 import pygame
 
 from client.report import Live
-from client.theme import DIM, FILLED, GRID, INK, TRUE, Colour, Typeface, mark, panel
+from client.theme import DIM, FILLED, GRID, INK, TRUE, WARN, Colour, Typeface, mark, panel
 from engine.protocol import Frame
 
 _HEIGHT = 40
@@ -21,7 +21,13 @@ class Hud:
         self._refreshed_s = float("-inf")
 
     def draw(
-        self, canvas: pygame.Surface, live: Live, frame: Frame, now_s: float, recording: bool = False
+        self,
+        canvas: pygame.Surface,
+        live: Live,
+        frame: Frame,
+        now_s: float,
+        recording: bool = False,
+        recording_failed: bool = False,
     ) -> None:
         """live: the measurements now; frame: the newest shown."""
         if now_s - self._refreshed_s >= _REFRESH_S or self._live is None:
@@ -37,13 +43,22 @@ class Hud:
         x = self._cell(canvas, x, 48, "lag", str(frame.lag))
         x = self._shares(canvas, x, 192, live.filled_fraction)
         x = self._cell(canvas, x, 104, "key to picture", key_ms, "ms")
-        self._cell(canvas, x, width + GRID - x, "recording" if recording else "engine", self._backend)
+        label = "not recording" if recording_failed else "recording" if recording else "engine"
+        colour = WARN if recording_failed else DIM
+        self._cell(canvas, x, width + GRID - x, label, self._backend, colour=colour)
 
     def _cell(
-        self, canvas: pygame.Surface, x: int, width: int, label: str, value: str, unit: str = ""
+        self,
+        canvas: pygame.Surface,
+        x: int,
+        width: int,
+        label: str,
+        value: str,
+        unit: str = "",
+        colour: Colour = DIM,
     ) -> int:
-        """A label over a value; returns the next cell's x."""
-        canvas.blit(self._type.text(label, _LABEL, DIM), (x, 10))
+        """A label, of this colour, over a value; returns the next cell's x."""
+        canvas.blit(self._type.text(label, _LABEL, colour), (x, 10))
         number = self._type.number(value, _VALUE, INK) if unit else self._type.text(value, _VALUE, INK)
         canvas.blit(number, (x, 25))
         if unit:

@@ -1,5 +1,6 @@
 """Whether the engine is still there: what was heard when, signs of life, and when to give up."""
 
+import dataclasses
 import time
 
 from client.connection import Connection
@@ -8,12 +9,12 @@ from client.errors import UserError
 from client.handshake import hello
 from client.options import PlayOptions
 from client.view import WARN_S
-from engine.protocol import Ping
+from client.wishes import Wishes
 
 LOST_S = 10.0
 LINK_LOST_S = 60.0  # over a network; the engine holds a session for half of it, then a new one begins
 FIRST_PICTURE_S = 60.0
-_PING_S = 0.5
+_HELLO_S = 0.5
 _ENGINE_CHECK_S = 0.2
 
 
@@ -22,25 +23,33 @@ class Link:
 
     def __init__(self, options: PlayOptions, connection: Connection, engine: EngineProcess | None) -> None:
         self._options, self._connection, self._engine = options, connection, engine
-        self._heard_s = self._pinged_s = self._checked_s = time.perf_counter()
+        self._heard_s = self._picture_s = self._said_s = self._checked_s = time.perf_counter()
 
     def heard(self, now_s: float) -> None:
+        """Something came from the engine."""
         self._heard_s = now_s
 
-    def silent_s(self, now_s: float) -> float:
-        return now_s - self._heard_s
+    def expect_pictures(self, now_s: float) -> None:
+        """One came, or is to come from now on."""
+        self._picture_s = now_s
 
-    def keep_in_touch(self, now_s: float, paused: bool) -> None:
-        """While paused, ask for a sign of life; while nothing comes, introduce ourselves again."""
-        if now_s - self._pinged_s < _PING_S:
+    def silent_s(self, now_s: float, standing: bool) -> float:
+        """Since a picture came; since anything came, where that is long, or where no picture is to come
+        (standing)."""
+        unheard_s = now_s - self._heard_s
+        return unheard_s if standing or unheard_s > WARN_S else now_s - self._picture_s
+
+    def keep_in_touch(self, now_s: float, paused: bool, wishes: Wishes) -> None:
+        """Say hello again, whose answer tells that the session is there: while no pictures come, and where
+        the engine may lack something that was said."""
+        if now_s - self._said_s < _HELLO_S:
             return
-        if paused:
-            self._connection.send(Ping())
-        elif self.silent_s(now_s) > WARN_S:
-            self._connection.send(hello(self._options))
-        self._pinged_s = now_s
+        self._said_s = now_s
+        standing = paused or wishes.starting
+        if standing or wishes.in_doubt() or self.silent_s(now_s, standing) > WARN_S:
+            self._connection.send(hello(dataclasses.replace(self._options, seed=wishes.seed)))
 
-    def failure(self, now_s: float, starting: bool) -> UserError | None:
+    def failure(self, now_s: float, paused: bool, starting: bool) -> UserError | None:
         """Why there is no going on. starting: a world is on its way, which may take longer."""
         if self._engine is not None and now_s - self._checked_s > _ENGINE_CHECK_S:
             self._checked_s = now_s
@@ -50,7 +59,7 @@ class Link:
                 return error
         lost_s = LINK_LOST_S if (self._options.engine or "").startswith("tcp://") else LOST_S
         patience_s = max(FIRST_PICTURE_S, lost_s) if starting else lost_s
-        if self.silent_s(now_s) <= patience_s:
+        if self.silent_s(now_s, paused) <= patience_s:
             return None
         return UserError(f"the engine sent no picture for {patience_s:.0f} s; {self._what_to_do()}")
 

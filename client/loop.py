@@ -23,6 +23,7 @@ from client.screen import Screen
 from client.sound import Sound
 from client.theme import Typeface
 from client.view import WARN_S, View
+from client.wishes import Wishes
 from engine.protocol import (
     MAX_SEED,
     Beginning,
@@ -40,7 +41,8 @@ _REDRAW_S = 1 / 8
 
 
 class Play:
-    """The loop itself, between Welcome and the end. `error` holds what ended it, if it was not the player."""
+    """The loop itself, between Welcome and the end. `error` holds what ended it, if it was not the player;
+    `picture_failure` says why the picture that was asked for could not be saved."""
 
     def __init__(
         self,
@@ -57,9 +59,11 @@ class Play:
         self.spec = GAMES[options.game]
         self.report = Report(self.spec, options.mode, options.seed)
         self.error: UserError | None = None
+        self.picture_failure: str | None = None
         self._options, self._connection, self._screen, self._welcome = options, connection, screen, welcome
         self._recorder, self._stop = recorder, stop
         self._link = Link(options, connection, engine)
+        self._wishes = Wishes(connection, options.seed)
         self._controls, self._pacer = Controls(self.spec, options.autopilot), Pacer()
         self.beside = BesideView()
         self._sound = None if screen.headless else Sound(self.spec, options.mute)
@@ -67,7 +71,6 @@ class Play:
         self._waiting: Picture | None = None
         self._shown: Picture | None = None
         self._over = self._paused = self._stepping = False
-        self._left_epoch: int | None = None  # asked to start again; pictures of a newer one are on their way
         now_s = time.perf_counter()
         self._drawn_s = now_s
 
@@ -80,8 +83,7 @@ class Play:
         self.report.finish(time.perf_counter())
         self._hush()
         self._connection.send(Command(kind="bye"))
-        if self._options.picture is not None and self._shown is not None:
-            self._screen.save(str(self._options.picture))
+        self._save_picture()
         if self.error is not None:
             self._view.farewell(str(self.error), self._shown)
 
@@ -100,6 +102,8 @@ class Play:
 
     def _take_messages(self, now_s: float) -> None:
         received = self._connection.drain(now_s)
+        if received.control or received.picture is not None:
+            self._link.heard(now_s)
         for message in received.control:
             self._take_control(message, now_s)
         dropped, picture = received.superseded, received.picture
@@ -112,16 +116,13 @@ class Play:
             self.beside.dreamed(picture)
             dropped += self._waiting is not None
             self._waiting = picture
-            self._link.heard(now_s)
-            if self._left_epoch is not None and picture.frame.epoch > self._left_epoch:
-                self._left_epoch = None
+            self._link.expect_pictures(now_s)
+            self._wishes.saw(picture.frame.epoch)
             self._pacer.arrived(now_s)
         if dropped and self.report.first_shown_s is not None:
             self.report.dropped(dropped)
 
     def _take_control(self, message: ToClient, now_s: float) -> None:
-        if self._paused:
-            self._link.heard(now_s)
         if isinstance(message, Refused):
             self._end(refusal(message))
         elif isinstance(message, Ended):
@@ -131,15 +132,24 @@ class Play:
                 self._recorder.log(message)
         elif isinstance(message, BesideState):
             self._beside_state(message)
-        elif isinstance(message, Welcome) and message.session != self._welcome.session:
-            self._welcome = message  # the engine was started anew, or held the session no longer
+        elif isinstance(message, Welcome):
+            self._welcomed_again(message)
+
+    def _welcomed_again(self, welcome: Welcome) -> None:
+        """The answer to a hello said in play. Of another session: the engine was started anew, or had let the
+        old one go."""
+        if welcome.session != self._welcome.session:
+            self._welcome = welcome
             self._view.say("a new game: the engine had let the old one go")
-            self._connection.forget_order()
             self.report.new_start()
+            self._wishes.new_session(welcome.seed)
+        elif self._wishes.in_doubt():
+            self._wishes.say_again()
 
     def _beside_state(self, state: BesideState) -> None:
         self.beside.told(state)
         if state.state == "stopped":
+            self._wishes.beside_stopped()
             self._view.widen(False)
             self._view.say(state.reason)
 
@@ -174,10 +184,10 @@ class Play:
             case "leave":  # Q lies beside W and A: the first one only pauses, the second one quits
                 self._pause()
             case "reset":
-                self._start_again(Command(kind="reset"), "started again")
+                self._start_again(None, "started again")
             case "new_seed":
                 seed = random.randint(0, MAX_SEED)
-                self._start_again(Command(kind="new_seed", seed=seed), f"seed {seed}")
+                self._start_again(seed, f"seed {seed}")
             case "step" if self._paused:
                 self._stepping = True
                 self._connection.send(Command(kind="step"))
@@ -185,6 +195,8 @@ class Play:
                 self._screen.toggle_fullscreen()
             case "hud":
                 self._view.toggle_hud()
+            case "pulse":
+                self._view.toggle_pulse()
             case "autopilot":
                 self._view.say("autopilot on" if self._controls.toggle_autopilot() else "autopilot off")
             case "beside":
@@ -197,7 +209,7 @@ class Play:
     def _pause(self) -> None:
         self._paused = True
         self._controls.release_all()
-        self._connection.send(Command(kind="pause"))
+        self._wishes.say(Command(kind="pause"))
         self.report.pause(time.perf_counter())
         self._hush()
 
@@ -207,26 +219,25 @@ class Play:
 
     def _resume(self) -> None:
         self._paused = self._stepping = False
-        self._connection.send(Command(kind="resume"))
+        self._wishes.say(Command(kind="resume"))
         now_s = time.perf_counter()
-        self._link.heard(now_s)
+        self._link.expect_pictures(now_s)
         self.report.resume(now_s)
         self._view.overlay_gone()
 
-    def _start_again(self, command: Command, notice: str) -> None:
-        self._connection.send(command)
+    def _start_again(self, seed: int | None, notice: str) -> None:
+        self._wishes.start_again(seed)
         if self._paused:
             self._resume()
         self.report.new_start()
-        self._link.heard(time.perf_counter())
-        self._left_epoch = self._shown.frame.epoch if self._shown is not None else None
+        self._link.expect_pictures(time.perf_counter())
         self._view.say(notice)
 
     def _toggle_beside(self) -> None:
         if self._options.reference:
             self._view.say("this is the simulator already")
             return
-        self._connection.send(Command(kind="beside" if self.beside.toggle() else "alone"))
+        self._wishes.say(Command(kind="beside" if self.beside.toggle() else "alone"))
         self._view.widen(self.beside.on)
 
     def _send_buttons(self) -> None:
@@ -267,9 +278,9 @@ class Play:
 
     def _draw(self, now_s: float) -> None:
         assert self._shown is not None
-        silent_s = self._link.silent_s(now_s)
-        if self._left_epoch is not None and silent_s > WARN_S:
-            silent_s = 0.0
+        silent_s, unheard_s = (self._link.silent_s(now_s, standing) for standing in (self._paused, True))
+        if self._wishes.starting and unheard_s <= WARN_S < silent_s:
+            silent_s = unheard_s
             self._view.say("starting the world")
         self._view.draw(
             self._shown,
@@ -280,6 +291,7 @@ class Play:
             stepping=self._stepping,
             remote=self._options.engine is not None,
             recording=self._recorder is not None,
+            recording_failed=self._options.record is not None and self._recorder is None,
             beside=self.beside,
         )
         self._drawn_s = now_s
@@ -290,13 +302,21 @@ class Play:
         seconds = self._options.seconds
         if seconds is not None and self.report.played_s(now_s) >= seconds:
             self._over = True
-        self._link.keep_in_touch(now_s, self._paused)
-        starting = self._shown is None or self._left_epoch is not None
-        if (error := self._link.failure(now_s, starting)) is not None:
+        self._link.keep_in_touch(now_s, self._paused, self._wishes)
+        starting = self._shown is None or self._wishes.starting
+        if (error := self._link.failure(now_s, self._paused, starting)) is not None:
             self._end(error)
         if self._recorder is not None and self._recorder.failure is not None:
             self._view.say(self._recorder.failure)
             self._recorder = None
+
+    def _save_picture(self) -> None:
+        if self._options.picture is None or self._shown is None:
+            return
+        try:
+            self._screen.save(str(self._options.picture))
+        except UserError as error:
+            self.picture_failure = str(error)
 
     def _end(self, error: UserError) -> None:
         if self.error is None:

@@ -14,6 +14,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+KEYS_AS_THEY_ARE = {"ignore_unknown_options": True}
+"""A key of another machine may begin with a dash."""
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What you call that player's machine.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="40 characters, in 'quotes'.")]
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="Of the engine: tcp://HOST:PORT.")]
@@ -35,7 +37,7 @@ def show(context: typer.Context) -> None:
     print("          dreamcade play racing --engine tcp://HOST:7878")
 
 
-@app.command()
+@app.command(context_settings=KEYS_AS_THEY_ARE)
 def allow(name: Name, key: Key) -> int:
     """Let a player's machine play here."""
     _do(lambda: keys.allow(name, key))
@@ -51,7 +53,7 @@ def revoke(name: Name) -> int:
     return 0
 
 
-@app.command()
+@app.command(context_settings=KEYS_AS_THEY_ARE)
 def engine(address: Address, key: Key) -> int:
     """Remember the key of an engine to play on."""
     _do(lambda: keys.trust(address, key))

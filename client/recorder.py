@@ -5,10 +5,12 @@ counted)
 -> thread: x264 into a fragmented MP4, one line of JSON. See recording.py for the files.
 """
 
+import contextlib
 import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import av
 import av.error
 import msgspec
 import numpy as np
+from av.video.frame import PictureType
 
 from client.connection import Picture
 from client.errors import UserError
@@ -26,10 +29,10 @@ from games.spec import GameSpec
 
 _PICTURES_WAITING = 8
 _LINES_WAITING = 4096
-_JOIN_S = 30.0
+_CLOSE_S = 30.0  # what is waiting is on the disk well within it, or the disk hangs
 _REMEMBERED_INPUTS = 512
 _X264 = {"preset": "veryfast", "crf": "20", "tune": "zerolatency", "threads": "1"}
-_KEYFRAME_EVERY = 30  # a fragment ends at a keyframe: this is what a kill can lose
+_SAVE_EVERY = 30  # pts: a fragment ends at a keyframe, lines are flushed; this is what a kill can lose
 _CONTAINER = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
 
 _Item = tuple[FrameRecord, Picture | None] | Beginning | TrueStep
@@ -52,12 +55,13 @@ class Recorder:
         """directory: empty or new. Raises UserError if the files cannot be made."""
         require_empty(directory)
         self.failure: str | None = None
-        self._directory = directory
+        self.directory = directory
         self._meta = meta_of(spec, mode, seed, welcome)
         self._start_s = time.perf_counter()
         self._pts_offset, self._epoch, self._last_pts = 0, -1, -1
         self._input_s: dict[int, float] = {}
         self._frames = self._dropped = self._lost_lines = self._encoded = self._step_lines = 0
+        self._frame_lines = self._flushed_lines = self._flushed_pts = 0
         self._queue: queue.Queue[_Item | None] = queue.Queue(_LINES_WAITING)
         self._places = threading.Semaphore(_PICTURES_WAITING)
         try:
@@ -67,7 +71,7 @@ class Recorder:
             self._video = _Video(directory / VIDEO, welcome.width, welcome.height, welcome.fps)
         except (OSError, av.error.FFmpegError) as error:
             raise UserError(f"cannot record to {directory}: {error}") from None
-        self._closed = False
+        self._closed = self._completed = False
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
@@ -97,25 +101,24 @@ class Recorder:
             self._lost_lines += 1
 
     def close(self) -> None:
-        """Write what is waiting, then mark the recording as complete. May be called twice."""
+        """Write what is waiting, then mark the recording as complete; gives up where the disk hangs. May be
+        called twice."""
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        self._thread.join(_JOIN_S)
+        until_s = time.monotonic() + _CLOSE_S
+        with contextlib.suppress(queue.Full):
+            self._queue.put(None, timeout=_CLOSE_S)
+        self._thread.join(max(0.0, until_s - time.monotonic()))
         if self._thread.is_alive():
-            self.failure = "the disk did not take the recording in time"
-            return
-        try:
-            self._finish()
-        except (OSError, av.error.FFmpegError) as error:
-            self._fail(error)
+            self._give_up()
+        elif self.failure is None:
+            self._attempt(self._complete)
 
     def summary(self) -> dict[str, Any]:
         """For the JSON of play."""
-        counts = msgspec.structs.asdict(self._counts())
-        completed = self._closed and self.failure is None
-        return {"directory": str(self._directory), "completed": completed, "failure": self.failure, **counts}
+        outcome = {"completed": self._completed, "failure": self.failure}
+        return {"directory": str(self.directory), **outcome, **msgspec.structs.asdict(self._counts())}
 
     # -- inside -----------------------------------------------------------------------------------------
 
@@ -159,13 +162,11 @@ class Recorder:
     def _run(self) -> None:
         """The thread. After a failure it goes on emptying the queue, so that nothing fills up."""
         while (item := self._queue.get()) is not None:
-            try:
-                if self.failure is None:
-                    self._write(item)
-            except (OSError, av.error.FFmpegError) as error:
-                self._fail(error)
+            if self.failure is None:
+                self._attempt(self._write, item)
             if isinstance(item, tuple) and item[1] is not None:
                 self._places.release()
+        self._attempt(self._close_files)
 
     def _write(self, item: _Item) -> None:
         if isinstance(item, Beginning | TrueStep):
@@ -173,37 +174,61 @@ class Recorder:
             self._step_lines += isinstance(item, TrueStep)
             return
         record, picture = item
+        keyframe = False
         if picture is not None:
-            self._video.add(picture, record.pts)
+            keyframe = self._video.add(picture, record.pts)
             self._encoded += 1
         self._lines.write(msgspec.json.encode(record) + b"\n")
-        if record.pts % _KEYFRAME_EVERY == 0:
-            self._lines.flush()
-            self._steps.flush()
+        self._frame_lines += 1
+        if keyframe or record.pts - self._flushed_pts >= _SAVE_EVERY:
+            self._flush(record.pts)
 
-    def _fail(self, error: Exception) -> None:
-        self.failure = f"recording stopped: {getattr(error, 'strerror', None) or error}"
+    def _flush(self, pts: int) -> None:
+        self._lines.flush()
+        self._steps.flush()
+        self._flushed_lines, self._flushed_pts = self._frame_lines, pts
 
-    def _finish(self) -> None:
+    def _attempt(self, work: Callable[..., None], *arguments: Any) -> None:
+        """Whatever goes wrong in it ends the recording and is told; the first failure is the reason."""
         try:
-            self._video.close()
-        finally:
-            for file in (self._lines, self._steps):
-                file.flush()
-                os.fsync(file.fileno())
-                file.close()
-        if self.failure is not None:
-            return
-        _sync(self._directory / VIDEO)
+            work(*arguments)
+        except Exception as error:
+            self.failure = self.failure or f"recording stopped: {_reason(error)}"
+
+    def _give_up(self) -> None:
+        lost = self._frames - self._flushed_lines
+        stuck = f"the disk did not take the recording within {_CLOSE_S:.0f} s"
+        self.failure = self.failure or f"{stuck}: up to {lost} of its {self._frames} frames are lost"
+
+    def _close_files(self) -> None:
+        """To the disk, as far as it goes."""
+        with self._lines, self._steps:
+            try:
+                self._video.close()
+            finally:
+                for file in (self._lines, self._steps):
+                    file.flush()
+                    os.fsync(file.fileno())
+        _sync(self.directory / VIDEO)
+
+    def _complete(self) -> None:
         done = msgspec.structs.replace(
             self._meta,
             completed=True,
             counts=self._counts(),
-            video_sha256=sha256(self._directory / VIDEO),
-            frames_sha256=sha256(self._directory / FRAMES),
-            steps_sha256=sha256(self._directory / STEPS),
+            video_sha256=sha256(self.directory / VIDEO),
+            frames_sha256=sha256(self.directory / FRAMES),
+            steps_sha256=sha256(self.directory / STEPS),
         )
-        write_meta(self._directory, done)
+        write_meta(self.directory, done)
+        self._completed = True
+
+
+def _reason(error: Exception) -> str:
+    """The system's own words where it was the disk; where it was a mistake in here, its name as well."""
+    if isinstance(error, OSError | av.error.FFmpegError):
+        return str(error.strerror or error)
+    return repr(error)
 
 
 class _Video:
@@ -216,16 +241,26 @@ class _Video:
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, fps)
-        self._stream.codec_context.gop_size = _KEYFRAME_EVERY
+        self._stream.codec_context.gop_size = _SAVE_EVERY
+        self._keyframe_pts = 0
 
-    def add(self, picture: Picture, pts: int) -> None:
-        """Encode a picture at `pts` frames."""
+    def add(self, picture: Picture, pts: int) -> bool:
+        """Encode a picture at `pts` frames. Returns whether a fragment began with it, so that the one before
+        is on its way to the disk."""
         shape = (picture.frame.height, picture.frame.width, 3)
         frame = av.VideoFrame.from_ndarray(
             np.frombuffer(picture.pixels, np.uint8).reshape(shape), format="rgb24"
         )
         frame.pts, frame.time_base = pts, self._stream.codec_context.time_base
-        self._container.mux(self._stream.encode(frame))
+        # The encoder counts pictures, of which there may be few: what a kill can lose is game time.
+        if pts - self._keyframe_pts >= _SAVE_EVERY:
+            frame.pict_type = PictureType.I
+        packets = self._stream.encode(frame)
+        self._container.mux(packets)
+        keyframe = any(packet.is_keyframe for packet in packets)
+        if keyframe:
+            self._keyframe_pts = pts
+        return keyframe
 
     def close(self) -> None:
         try:

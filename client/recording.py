@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from client.errors import UserError
-from engine.protocol import Welcome
+from engine.protocol import Beginning, TrueStep, Welcome
 from games import GAMES
 from games.spec import GameSpec
 
@@ -143,7 +143,34 @@ def sha256(path: Path) -> str:
 
 
 def load(directory: Path) -> Recording:
-    """Read a recording. Raises UserError when it is none, is of another version, or was altered."""
+    """Read a recording. Raises UserError when it is none, cannot be read, is of another version, or was
+    altered."""
+    try:
+        return _load(directory)
+    except OSError as error:
+        raise _unreadable(directory, error) from None
+
+
+def load_beginnings(directory: Path) -> list[Beginning]:
+    """How each epoch of a dream began, in order; none of the simulator's. Raises UserError."""
+    path = directory / STEPS
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # behind the last newline: nothing, or a cut
+    except OSError as error:
+        raise _unreadable(directory, error) from None
+    decoder = msgspec.json.Decoder(Beginning | TrueStep)
+    try:
+        entries = [decoder.decode(line) for line in lines]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    return [entry for entry in entries if isinstance(entry, Beginning)]
+
+
+def _unreadable(directory: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {error.filename or directory}: {error.strerror or error}")
+
+
+def _load(directory: Path) -> Recording:
     meta = _load_meta(directory)
     for name in (FRAMES, VIDEO, STEPS):
         if not (directory / name).is_file():

@@ -3,9 +3,9 @@ telemetry."""
 
 import bisect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.error
@@ -24,6 +24,8 @@ _SEEK_S = 2.0
 _REDRAW_S = 1 / 60
 _NOTE_S = 3.0
 
+_T = TypeVar("_T")
+
 
 def replay(directory: Path, headless: bool = False) -> dict[str, Any]:
     """Show the recording in `directory` until its end or the player's; headless: decode all of it.
@@ -33,13 +35,12 @@ def replay(directory: Path, headless: bool = False) -> dict[str, Any]:
     recording = load(directory)
     with VideoReader(recording) as video:
         shown = sum(1 for _ in video.frames(0)) if headless else Replay(recording, video).run()
-    return _summary(recording, shown)
+        return _summary(recording, shown, len(video.pts()))
 
 
-def _summary(recording: Recording, shown: int) -> dict[str, Any]:
+def _summary(recording: Recording, shown: int, in_video: int) -> dict[str, Any]:
     meta, frames = recording.meta, recording.frames
     filled = sum(frame.kind == "filled" for frame in frames)
-    expected = sum(not frame.dropped_from_video for frame in frames)
     return {
         "game": meta.game,
         "seed": meta.seed,
@@ -47,8 +48,8 @@ def _summary(recording: Recording, shown: int) -> dict[str, Any]:
         "completed": meta.completed,
         "frames": len(frames),
         "video_frames_shown": shown,
-        "video_frames_recorded": expected,
-        "dropped_from_video": len(frames) - expected,
+        "video_frames_recorded": in_video,
+        "dropped_from_video": sum(frame.dropped_from_video for frame in frames),
         "seconds": round((frames[-1].pts - frames[0].pts + 1) / meta.fps, 3) if frames else 0.0,
         "filled_fraction": round(filled / len(frames), 4) if frames else 0.0,
         "note": recording.note,
@@ -64,10 +65,10 @@ class VideoReader:
         self._truncated = not recording.meta.completed
         try:
             self._container = av.open(str(self._path))
-            self._stream = self._container.streams.video[0]
+            self.stream = self._container.streams.video[0]
         except (av.error.FFmpegError, OSError, IndexError) as error:
             raise UserError(f"{self._path} holds no video that can be read ({error})") from None
-        self._time_base = self._stream.time_base
+        self._time_base = self.stream.time_base
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -77,12 +78,32 @@ class VideoReader:
 
     def frames(self, from_pts: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(pts in frames, picture) from the last one at or before `from_pts` on."""
+        for frame in self._read(from_pts, self._container.decode):
+            if frame.pts is not None:
+                yield self._in_frames(frame.pts), frame
+
+    def packets(self) -> Iterator[tuple[int, av.Packet]]:
+        """(pts in frames, encoded picture) of every one that is whole."""
+        for packet in self._read(0, self._container.demux):
+            if packet.pts is not None and not packet.is_corrupt:  # a cut video ends in half a picture
+                yield self._in_frames(packet.pts), packet
+
+    def pts(self) -> set[int]:
+        """Of every picture that is whole, in frames."""
+        return {pts for pts, _ in self.packets()}
+
+    def _in_frames(self, pts: int) -> int:
         assert self._time_base is not None
-        self._container.seek(int(from_pts / self._fps / self._time_base), stream=self._stream)
+        return round(pts * self._time_base * self._fps)
+
+    def _read(self, from_pts: int, source: Callable[[av.VideoStream], Iterator[_T]]) -> Iterator[_T]:
+        """What `source` gives from the keyframe before `from_pts` on, as far as the video is whole."""
+        assert self._time_base is not None
         try:
-            for frame in self._container.decode(self._stream):
-                if frame.pts is not None:
-                    yield round(frame.pts * self._time_base * self._fps), frame
+            self._container.seek(int(from_pts / self._fps / self._time_base), stream=self.stream)
+            yield from source(self.stream)
+        except av.error.PermissionError:  # FFmpeg's -1 of a seek: there is no picture at all
+            return
         except av.error.FFmpegError as error:
             if not self._truncated:
                 raise UserError(f"{self._path} is damaged ({error})") from None

@@ -58,6 +58,7 @@ class Report:
         self._last: Frame | None = None
         self._paused_at_s: float | None = None
         self._paused_s = 0.0
+        self._resumed_at_s = 0.0  # of play, as played_s counts it
         self._end_s: float | None = None
         self._recent: deque[tuple[float, int, bool]] = deque()
 
@@ -101,6 +102,7 @@ class Report:
             self._paused_s += now_s - max(self._paused_at_s, self.first_shown_s)
         self._paused_at_s = None
         self._recent.clear()
+        self._resumed_at_s = self.played_s(now_s)
 
     def finish(self, now_s: float) -> None:
         self.resume(now_s)
@@ -124,7 +126,8 @@ class Report:
         while self._recent and now_s - self._recent[0][0] > _RECENT_S:
             self._recent.popleft()
         count = len(self._recent)
-        span_s = max(min(_RECENT_S, self.played_s(now_s)), 1 / self.spec.fps)
+        since_resumed_s = self.played_s(now_s) - self._resumed_at_s
+        span_s = max(min(_RECENT_S, since_resumed_s), 1 / self.spec.fps)
         latest_ms = self.to_present.samples_ms[-60:]
         return Live(
             shown_fps=count / span_s,

@@ -14,10 +14,11 @@ from client.dashboard import dashboard_for
 from client.errors import UserError
 from client.hud import Hud, draw_frame_kind
 from client.overlay import Overlay
+from client.pulse import Pulse
 from client.report import Live
 from client.screen import Screen
 from client.theme import TRUE, Typeface
-from engine.protocol import Frame
+from engine.protocol import SESSION_KEPT_S, Frame
 from games.spec import GameSpec
 
 WARN_S = 1.0
@@ -33,7 +34,8 @@ class View:
         self._screen, self._type = screen, typeface
         self._hud, self._dashboard = Hud(typeface, backend), dashboard_for(spec, typeface)
         self._overlay = Overlay(typeface)
-        self._show_hud = True
+        self._pulse = Pulse(typeface)
+        self._show_hud, self._show_pulse = True, False
         self._notice, self._notice_until_s = "", 0.0
         self._size = screen.size
         self._side = BesidePanel(typeface, dashboard_for(spec, typeface))
@@ -45,6 +47,9 @@ class View:
 
     def toggle_hud(self) -> None:
         self._show_hud = not self._show_hud
+
+    def toggle_pulse(self) -> None:
+        self._show_pulse = not self._show_pulse
 
     def overlay_gone(self) -> None:
         """The next panel eases in anew."""
@@ -76,6 +81,7 @@ class View:
         paused: bool = False,
         stepping: bool = False,
         recording: bool = False,
+        recording_failed: bool = False,
         remote: bool = False,
         beside: BesideView | None = None,
     ) -> None:
@@ -84,8 +90,11 @@ class View:
         game = canvas.subsurface((0, 0), self._size)
         self._screen.blit_picture(picture, game)
         self._dashboard.draw(game, frame.telemetry)
+        self._pulse.note(frame, now_s)
+        if self._show_pulse:
+            self._pulse.draw(game, frame.dropped)
         if self._show_hud:
-            self._hud.draw(game, live, frame, now_s, recording)
+            self._hud.draw(game, live, frame, now_s, recording, recording_failed)
         if beside is not None and beside.on:
             self._draw_beside(canvas, beside, frame)
         if paused and stepping:
@@ -93,8 +102,7 @@ class View:
         elif paused:
             self._overlay.pause(canvas, now_s)
         if silent_s > WARN_S:
-            waiting = "the link is lost; your game is kept" if remote else "waiting for the engine"
-            self._overlay.warning(canvas, f"no picture for {silent_s:.0f} s: {waiting}")
+            self._overlay.warning(canvas, _warning(silent_s, remote))
         if now_s < self._notice_until_s:
             self._overlay.notice(canvas, self._notice)
         self._screen.flip()
@@ -121,3 +129,13 @@ class View:
             if any(event.type in (pygame.QUIT, pygame.KEYDOWN) for event in pygame.event.get()):
                 return
             time.sleep(_REDRAW_S)
+
+
+def _warning(silent_s: float, remote: bool) -> str:
+    if not remote:
+        what = "waiting for the engine"
+    elif silent_s <= SESSION_KEPT_S:
+        what = "the link is lost; your game is kept"
+    else:
+        what = "the link is lost and your game let go; a new one begins when it is back"
+    return f"no picture for {silent_s:.0f} s: {what}"

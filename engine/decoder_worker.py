@@ -181,7 +181,7 @@ class DecoderRole:
         if latent.seq >= self._seq:
             self._tapped = 0  # the dream itself knows of it now
         self._latents.append(latent)
-        self._presentation.arrived(latent.index, latent.stride, now_s)
+        self._presentation.arrived(latent.index, latent.next_index, now_s)
 
     def _take_draft(self, draft: Latent) -> None:
         """A draft of the step after the newest true latent; of any other it came too late."""

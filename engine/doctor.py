@@ -13,15 +13,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from engine import machine
+from engine.errors import EngineError
 from engine.fast.int8_ranges import INT8_PARTS, int8_or_why_not
-from engine.models.stored import file_name
+from engine.models.stored import SHIPPED, file_name
 from engine.supervision.placement import sharing, together_or_apart
 from engine.without import VARIABLE, without
 from games import GAMES
 
 PACKAGES = ("dreamcade", "torch", "openvino", "safetensors", "numpy", "pyzmq", "msgspec", "pygame-ce", "av")
 _ENGINE_PACKAGES = ("torch", "openvino", "safetensors")
-_SHIPPED = Path(__file__).resolve().parents[1] / "assets" / "weights"
 _PARTS = ("encoder", "decoder", "world")
 _MIN_MEMORY_MIB = 3000
 _BF16 = {"avx512_bf16", "amx_bf16"}
@@ -72,7 +72,7 @@ class Report:
     problems: tuple[Problem, ...]
 
 
-def examine(weights_root: Path = _SHIPPED) -> Report:
+def examine(weights_root: Path = SHIPPED) -> Report:
     packages = {name: installed(name) for name in PACKAGES}
     gpus = machine.gpus()
     weights = tuple(check_weights(game, weights_root / game) for game in GAMES)
@@ -151,7 +151,7 @@ def find_problems(packages: dict[str, str], weights: tuple[Weights, ...]) -> tup
     for name in _ENGINE_PACKAGES:
         if not packages[name]:
             slow = " (without it the CPU is several times slower)" if name == "openvino" else ""
-            fix = "pip install 'dreamcade[engine]'"
+            fix = "pip install '.[engine]' in the clone"
             problems.append(Problem(f"{name} is not installed{slow}", fix, severe=name != "openvino"))
     for one in weights:
         if one.state != "ok":
@@ -164,9 +164,10 @@ def find_problems(packages: dict[str, str], weights: tuple[Weights, ...]) -> tup
             Problem(what, "close other programs, or attach to a remote engine with --engine", severe=False)
         )
     if machine.useful_cores() < 2:
-        problems.append(
-            Problem("one core: pictures will be few", "attach to a remote engine with --engine", severe=False)
-        )
+        what = f"{machine.cores()} cores that do {machine.parallel_gain():g} times the work of one"
+        what = "one core" if machine.cores() < 2 else what
+        fix = "attach to a remote engine with --engine"
+        problems.append(Problem(f"{what}: pictures may be few", fix, severe=False))
     return tuple(problems)
 
 
@@ -195,7 +196,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m engine.doctor", description="Examines this machine.")
     parser.add_argument("--json", action="store_true", help="one JSON line instead")
     options = parser.parse_args(argv)
-    report = examine()
+    try:
+        report = examine()
+    except EngineError as error:
+        print(f"dreamcade: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
     print(json.dumps(asdict(report)) if options.json else as_text(report))
     sys.exit(0 if report.ok else 1)
 

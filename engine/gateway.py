@@ -53,13 +53,13 @@ class Gateway:
 
     def run(self) -> None:
         self._life.tell(Listening(self._front.address))
-        while not self._life.stopping:
+        orders = self._life.orders
+        while not self._life.stopping and orders.empty():
             self.step()
             self._life.beat()
-            if not self._life.orders.empty():
-                self._end_engine(self._life.orders.get())
-                return
-        self._end_engine(Ending("engine", "the engine was stopped", 0))
+        # An order to end comes just before the end of the line that it came over.
+        stopped = Ending("engine", "the engine was stopped", 0)
+        self._end_engine(stopped if orders.empty() else orders.get())
 
     def step(self) -> None:
         """Whatever has come: from ranks, from clients, or nothing from a client for too long."""
@@ -119,7 +119,7 @@ class Gateway:
             self._attendant.from_player(session, message)
 
     def _hello(self, letter: Letter, hello: Hello, session: ClientSession | None) -> None:
-        if session is not None and session.hello == hello:
+        if session is not None and session.is_asked_for_by(hello):
             session.again()  # repeated: the first may have crossed our answer, or the link broke
             return
         if (refusal := self._sessions.refusal(hello, letter.client)) is not None:

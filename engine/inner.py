@@ -10,6 +10,7 @@ A picture is two parts: session number with the protocol's Frame, and its pixels
 import contextlib
 import math
 import os
+import socket
 from typing import Literal
 
 import msgspec
@@ -164,17 +165,23 @@ class RankLine:
         self._pictures.setsockopt(zmq.SNDHWM, PICTURES_DEEP * players)
         self._pictures.setsockopt(zmq.LINGER, 0)
         self._pictures.connect(addresses.pictures)
+        self._wakers: list[socket.socket] = []
         self._poller = zmq.Poller()
         self._poller.register(self._ranks, zmq.POLLIN)
 
-    def wake_on(self, file_number: int) -> None:
-        """`wait` also returns when this can be read; whoever gave it empties it."""
-        self._poller.register(file_number, zmq.POLLIN)
+    def wake_on(self, waker: socket.socket) -> None:
+        """`wait` also returns when this (non-blocking) can be read, and empties it: whoever nobody reads
+        between two sessions must not keep a rank awake."""
+        self._wakers.append(waker)
+        self._poller.register(waker, zmq.POLLIN)
 
     def wait(self, timeout_s: float) -> list[ToRank]:
         """Messages that are here, after at most `timeout_s`."""
         if timeout_s > 0:
             self._poller.poll(math.ceil(timeout_s * 1000))
+        for waker in self._wakers:
+            with contextlib.suppress(BlockingIOError):
+                waker.recv(4096)
         messages: list[ToRank] = []
         while self._ranks.poll(0):
             messages.append(decode_to_rank(self._ranks.recv()))

@@ -7,6 +7,7 @@ read: own.json (the pair), players.json (name -> public key), engines.json (addr
 The client and the gateway both read it; DREAMCADE_CONFIG names another folder.
 """
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -39,10 +40,24 @@ def folder() -> Path:
     return Path(chosen) if chosen else platformdirs.user_config_path("dreamcade") / "keys"
 
 
+def needs_keys(address: str) -> bool:
+    """Whether others than this machine could reach it: then players are authenticated and the link is
+    encrypted."""
+    if not address.startswith("tcp://"):
+        return False
+    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
 def own_keys() -> KeyPair:
     """This machine's pair, made on first use. Raises KeysError."""
     if not (folder() / OWN).exists():
         public, secret = zmq.curve_keypair()
+        while public.startswith(b"-"):  # a command line would take it for an option
+            public, secret = zmq.curve_keypair()
         _write(OWN, {"public": public.decode(), "secret": secret.decode()})
     kept = _read(OWN)
     if set(kept) != {"public", "secret"}:

@@ -11,6 +11,8 @@ from engine.errors import EngineError
 
 SHIPPED = Path(__file__).parents[1] / "assets" / "profiles"
 VERSION = 1
+WIDE = "-wide"
+"""Behind a game's name, in a preset's: with its wide decoder, which GPUs paint with."""
 
 
 class _InRow:

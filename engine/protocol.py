@@ -24,6 +24,9 @@ _MAX_HEADER_BYTES = 64 << 10
 Seed = int  # 0 <= seed < 2**31
 MAX_SEED = 2**31 - 1
 
+SESSION_KEPT_S = 30.0
+"""Not heard for so long, a client loses its session; until then a lost link may come back."""
+
 
 class ProtocolError(ValueError):
     """A message that does not parse or holds what it must not; the text says what is wrong."""
@@ -37,7 +40,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """The first message; `version` is checked before anything else is believed."""
+    """The first message; `version` is checked before anything else is believed. Said again by one who plays
+    it is answered with the same Welcome, whatever its seed: within a session new_seed changes that."""
 
     version: int
     game: str
@@ -122,10 +126,10 @@ class Pong(Message, frozen=True, kw_only=True):
 
 
 class BesideState(Message, frozen=True, kw_only=True):
-    """The simulator beside the dream: it starts, it catches up with the dream (`fraction` of the way), it is
-    in step, or it stopped, and why."""
+    """The simulator beside the dream: it starts, it catches up with the dream (`fraction` of the way), or it
+    stopped, and why. Once it is in step its frames say so."""
 
-    state: Literal["starting", "catching up", "in step", "stopped"]
+    state: Literal["starting", "catching up", "stopped"]
     fraction: float = 0.0
     reason: str = ""
 

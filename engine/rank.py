@@ -34,13 +34,13 @@ from engine.team import Seat, Team, check_players
 _NAMED_FIRST_S = 1.0  # for the supervisor to name the rank that died, before those that needed it complain
 
 
-def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
-    """Set up, host the roles until stopped, release. Raises EngineError and WeightsError."""
+def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> int:
+    """Set up, host the roles until stopped, release; the exit code. Raises EngineError and WeightsError."""
     team = Team(options.world_ranks, options.decoder_ranks, options.bands, options.together)
     seat = own_seat(team)
     if not options.listen or seat.rank:
         take_seat(options, team, seat, lifeline)
-        return
+        return 0
     check_players(team, options.players)
     check_shapes(team, options.game, options.weights)
     gateway, reason = OwnGateway(options, team, lifeline), "the engine ended"
@@ -49,8 +49,7 @@ def run_rank(options: argparse.Namespace, lifeline: Lifeline) -> None:
         reason = "the engine was stopped"
     finally:
         gateway.close(reason)
-    if gateway.failed:
-        raise EngineError(gateway.failed)
+    return int(gateway.failed)
 
 
 def take_seat(options: argparse.Namespace, team: Team, seat: Seat, lifeline: Lifeline) -> None:
@@ -134,7 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         die_with_parent(os.getppid(), death_signal)  # torchrun's workers would survive its SIGKILL
     code = 0
     try:
-        run_rank(options, lifeline)
+        code = run_rank(options, lifeline)
     except user_errors() as error:
         code = 1
         if not (is_anothers(error) and lifeline.stops_within(_NAMED_FIRST_S)):

@@ -95,6 +95,7 @@ class SimulatorRole:
         self._show(window, (time.monotonic() - begun_s) * 1e3)
         if due - self._frames > _MAX_BEHIND:
             self._clock.set(self._frames, time.monotonic())
+            self._timeline.slipped(self._frames)
 
     def _advance(self, window: Window) -> None:
         import torch

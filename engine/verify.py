@@ -1,10 +1,11 @@
 """Dreams a recording again and compares every true latent: `dreamcade replay DIR --verify`.
 
-    python -m engine.verify DIR [--json]
+    python -m engine.verify DIR [--weights WEIGHTS] [--json]
 
-The same openings, noise, strides and buttons, as recorded, through the same backend. On the machine and the
-build that recorded it every hash must agree; elsewhere the first step that differs is named, and by how much.
-Exit code: 0 all the same, 3 they differ, 1 the recording cannot be verified.
+The same openings, noise, strides and buttons, as recorded, through the same backend, on a GPU what was
+dreamed on one. On the machine and the build that recorded it every hash must agree; elsewhere the first step
+that differs is named, and by how much. Exit code: 0 all the same, 3 they differ, 1 the recording cannot be
+verified, or not all of it.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from engine.hosting.opening import make_opening
 from engine.pacing.session import share_held
 from engine.pacing.step_log import latent_hash, sketch
 from engine.protocol import Beginning, TrueStep
-from engine.supervision.placement import together_or_apart
+from engine.supervision.placement import threads_each, together_or_apart
 from games import GAMES
 
 DIFFERS = 3
@@ -70,22 +71,29 @@ class Verdict:
 
     @property
     def same(self) -> bool:
-        return self.divergence is None and self.steps > 0
+        """All that was recorded."""
+        return self.divergence is None and self.steps > 0 and not self.unverified_steps
 
 
 class Verifier:
-    """models: of this machine. Raises WeightsError where there are none."""
+    """models: of this machine. Raises WeightsError where there are none, EngineError where the recording's
+    were others."""
 
-    def __init__(self, game: str, models: ModelsAtHand) -> None:
+    def __init__(self, meta: _Meta, models: ModelsAtHand) -> None:
+        game = meta.game
         self._game, self._spec, self._models = game, GAMES[game], models
         self._backend = models.backend(game)
+        then, now = meta.welcome.get("weights"), self._backend.weights_id
+        if then != now:
+            raise EngineError(
+                f"it was dreamed with the weights {then}, and these are {now}: name those with --weights"
+            )
         self._stepper = models.part("world", self._backend.world)
         self._opening: tuple[tuple[int, int], Opening] | None = None
 
     def differences(self, welcome: dict[str, Any]) -> list[str]:
         """What was recorded with something else than what is here."""
-        here: dict[str, Any] = {"weights": self._backend.weights_id, "backend": self._backend.name}
-        here |= machine.facts()
+        here: dict[str, Any] = {"backend": self._backend.name} | machine.facts()
         there: dict[str, Any] = welcome | welcome.get("machine", {})
         return [f"{k}: {there.get(k)} then, {v} now" for k, v in here.items() if there.get(k) != v]
 
@@ -113,13 +121,19 @@ class Verifier:
         return self._opening[1]
 
 
-def verify(directory: Path, fake: bool = False, say: Any = None) -> Verdict:
-    """Raises EngineError for what is no recording of a dream."""
+def verify(directory: Path, fake: bool = False, say: Any = None, weights: str | None = None) -> Verdict:
+    """weights: a directory instead of the shipped ones. Raises EngineError for what is no recording of a
+    dream, or of one that cannot be dreamed here."""
     meta, entries = read(directory)
+    device = "cuda" if meta.welcome.get("device") == "cuda" else "cpu"
+    if device == "cuda" and not machine.gpus():
+        raise EngineError(
+            "it was dreamed on a GPU, and there is none here: verify it on the machine it is from"
+        )
     cores = machine.useful_cores()
-    threads = cores if together_or_apart("auto", "cpu", cores, 0) else max(1, cores // 2)
+    threads = threads_each(1 if together_or_apart("auto", "cpu", cores, 0) else 2, cores)
     _limit_threads(threads)
-    verifier = Verifier(meta.game, ModelsAtHand(("world",), "cpu", threads, None, fake))
+    verifier = Verifier(meta, ModelsAtHand(("world",), device, threads, weights, fake))
     verdict = Verdict(meta.game, differences=verifier.differences(meta.welcome))
     verdict.recorded_steps = sum(isinstance(entry, TrueStep) for entry in entries)
     if not meta.completed:
@@ -194,7 +208,8 @@ def as_text(verdict: Verdict) -> str:
         where = f"step {found.step} of epoch {found.epoch} (frame {found.frame})"
         lines.append(f"the same for {verdict.steps} true steps; {where} is the first that differs: {by}")
     if verdict.unverified_steps:
-        lines.append(f"{verdict.unverified_steps} steps were not compared")
+        why = "" if found is not None else ": the log has a gap before them"
+        lines.append(f"{verdict.unverified_steps} steps were not compared{why}")
     lines += [f"different here: {difference}" for difference in verdict.differences]
     return "\n".join(lines)
 
@@ -214,19 +229,20 @@ class _Progress:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="dreamcade replay DIR --verify", description=__doc__)
     parser.add_argument("directory", type=Path)
+    parser.add_argument("--weights", help="a directory instead of the shipped weights")
     parser.add_argument("--json", action="store_true", help="one JSON line instead")
     parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     from engine.models.weights import WeightsError
 
     try:
-        verdict = verify(options.directory, options.fake, _Progress())
+        verdict = verify(options.directory, options.fake, _Progress(), options.weights)
     except (EngineError, WeightsError) as error:
         print(f"dreamcade: error: {error}", file=sys.stderr)
         sys.exit(1)
     result = asdict(verdict) | {"same": verdict.same}
     print(json.dumps(result) if options.json else as_text(verdict))
-    sys.exit(0 if verdict.same else DIFFERS)
+    sys.exit(0 if verdict.same else DIFFERS if verdict.divergence is not None else 1)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,16 @@ what telemetry never is."""
 
 import os
 
+from engine.errors import UsageError
+
 VARIABLE = "DREAMCADE_WITHOUT"
 PARTS = ("extrapolation", "drafts", "openvino", "int8", "fused", "wide", "checkpoints", "sight", "bounds")
 
 
 def without() -> frozenset[str]:
-    """Names out of PARTS; what is not known is ignored."""
-    return frozenset(os.environ.get(VARIABLE, "").replace(" ", "").split(",")) & frozenset(PARTS)
+    """Names out of PARTS. Raises UsageError for any other: an ablation that changes nothing would be told as
+    one that did."""
+    names = frozenset(filter(None, os.environ.get(VARIABLE, "").replace(" ", "").split(",")))
+    if unknown := sorted(names - frozenset(PARTS)):
+        raise UsageError(f"{VARIABLE} names {', '.join(unknown)}: choose from {', '.join(PARTS)}")
+    return names

@@ -174,13 +174,13 @@ class WorldRole:
         return self._timeline.close(self._window_end)
 
     def file(self, window: Window, result: Step, took_s: float) -> None:
-        """A step was taken: pass it on, choose where the next window ends."""
+        """A step was taken: choose where the next window ends, pass it on with that."""
         self._steps += 1
+        self._pace.observe_buttons(not np.array_equal(self._expected, window.share))
+        self._keep_pace(window, took_s)
         self._link.send(self._latent(window, result, took_s + self._wasted_s))
         self._drafted, self._wasted_s = None, 0.0
-        self._pace.observe_buttons(not np.array_equal(self._expected, window.share))
         self._log(step_entry(self._epoch, self._steps, window, result.latent, self._start.record_hashes))
-        self._keep_pace(window, took_s)
 
     def _dream(self, window: Window) -> tuple[Step, float]:
         """The step, and the seconds it took, at whatever time it was computed."""
@@ -203,6 +203,7 @@ class WorldRole:
             epoch=self._epoch,
             index=window.end,
             stride=window.end - window.begin or self._pace.stride,
+            next_index=self._window_end,
             step=self._steps + draft,
             seq=window.seq,
             buttons=window.mask,
@@ -222,6 +223,7 @@ class WorldRole:
         self._expected = self._timeline.assumed(self._window_end).share
         if (slipped := self._pace.slip_to(self._clock.index(now_s), self._window_end)) is not None:
             self._clock.set(slipped, now_s)
+            self._timeline.slipped(slipped)
             self._slips += 1
 
     # -- beginnings -----------------------------------------------------------------------------------

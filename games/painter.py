@@ -91,11 +91,6 @@ class Canvas:
         t = ((self.y - y0) / ((self.height if y1 is None else y1) - y0)).clamp(0.0, 1.0)
         return mix(top, bottom, t.expand(self.height, self.width))
 
-    def gradient_x(self, left: Colour, right: Colour, x0: float = 0.0, x1: float | None = None) -> Tensor:
-        """Colour [3, H, W] from `left` at x0 to `right` at x1."""
-        t = ((self.x - x0) / ((self.width if x1 is None else x1) - x0)).clamp(0.0, 1.0)
-        return mix(left, right, t.expand(self.height, self.width))
-
     # -- distances [H, W] --------------------------------------------------------------------------
 
     def circle(self, cx: float, cy: float, r: float) -> Tensor:

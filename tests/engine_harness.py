@@ -22,6 +22,8 @@ from engine.protocol import (
     Hello,
     Loading,
     Message,
+    Ping,
+    Pong,
     TrueStep,
     Welcome,
     pack,
@@ -72,12 +74,13 @@ class Engine:
             try:
                 words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
                 alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-            except OSError:
+                module = next((word for word in words if word.startswith("engine.")), "")
+                if alive and module and any(str(self.directory) in word for word in words):
+                    ranks = module == "engine.rank"
+                    name = rank_name(entry, words) if ranks else module.removeprefix("engine.")
+                    found[name] = int(entry.name)
+            except (OSError, StopIteration):  # it died meanwhile
                 continue
-            module = next((word for word in words if word.startswith("engine.")), "")
-            if alive and module and any(str(self.directory) in word for word in words):
-                name = rank_name(entry, words) if module == "engine.rank" else module.removeprefix("engine.")
-                found[name] = int(entry.name)
         return found
 
     def line(self, timeout_s: float = 60.0) -> str:
@@ -186,8 +189,18 @@ class Player:
         self.hello(**choices)
         return self.expect(Welcome)
 
-    def bye(self) -> None:
+    def bye(self, timeout_s: float = 30.0) -> None:
+        """Leave, and wait until the gateway has heard it: a newcomer's hello, which comes over another link,
+        may overtake it."""
         self.send(Command(kind="bye"))
+        until_s, nonce = time.monotonic() + timeout_s, 0
+        while (now_s := time.monotonic()) < until_s:
+            nonce += 1
+            self.send(Ping(nonce=nonce))  # again, as the answer is dropped where pictures fill the line
+            while (received := self.receive(now_s + 0.5 * nonce - time.monotonic())) is not None:
+                if received[0] == Pong(nonce=nonce):
+                    return
+        raise AssertionError(f"the gateway heard no bye within {timeout_s} s")
 
     def close(self) -> None:
         self._context.destroy(linger=100)

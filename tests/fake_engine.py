@@ -62,9 +62,10 @@ class FakeEngine:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
         self._socket.linger = 0
+        self._socket.router_handover = 1
         port = self._socket.bind_to_random_port("tcp://127.0.0.1")
         self.address = f"tcp://127.0.0.1:{port}"
-        self._stop = threading.Event()
+        self._stop, self._restart = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> "FakeEngine":
@@ -76,6 +77,10 @@ class FakeEngine:
         self._thread.join(5)
         self._socket.close()
         self._context.term()
+
+    def restart(self) -> None:
+        """As an engine started anew at the same address, soon."""
+        self._restart.set()
 
     def buttons(self) -> list[Buttons]:
         return [m for m in self.received if isinstance(m, Buttons)]
@@ -108,8 +113,12 @@ class FakeEngine:
             self._welcomed_s = None
             return True
         if script.restart_after_s is not None and playing_s > script.restart_after_s and not self.restarts:
+            self.restart()
+        if self._restart.is_set():
+            self._restart.clear()
             self.restarts += 1
-            self._welcomed_s, self._index, self._seq = None, 0, 0
+            self._welcomed_s, self._epoch, self._index, self._seq = None, 0, 0, 0
+            self._paused = self._beside = False
             return True
         return script.vanish_after_s is not None and playing_s > script.vanish_after_s
 
@@ -119,6 +128,8 @@ class FakeEngine:
         self.received.append(message)
         if isinstance(message, Hello) and self._welcomed_s is None and not self.script.silent:
             self._greet(message)
+        elif isinstance(message, Hello) and not self.script.silent:
+            self._send(self._welcome)
         elif isinstance(message, Buttons) and message.seq > self._seq:
             self._held, self._seq = message.held, message.seq
         elif isinstance(message, Command):
@@ -136,7 +147,7 @@ class FakeEngine:
         spec = GAMES[hello.game]
         self.spec = spec
         self._picture = np.full((script.size[1], script.size[0], 3), 90, np.uint8)
-        self._send(
+        self._welcome = (
             Welcome(
                 version=script.version, session=f"s{self.restarts}", game=script.game or hello.game,
                 mode=hello.mode,
@@ -145,6 +156,7 @@ class FakeEngine:
                 weights="0123456789ab",
             )
         )  # fmt: skip
+        self._send(self._welcome)
         self._welcomed_s = time.perf_counter()
 
     def _obey(self, command: Command) -> None:

@@ -11,7 +11,8 @@ from engine.beside import Beside
 from engine.fake import LEVELS_PER_FRAME
 from engine.hosting.models_at_hand import ModelsAtHand
 from engine.hosting.opening import STEPS
-from engine.inner import Follow, Logged, Picture, Progress
+from engine.inner import Follow, Logged, Picture, Progress, Stop, ToRank
+from engine.lobby.beside_process import BesideProcess
 from engine.protocol import Beginning, BesideState, Command, Frame, TrueStep
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Player, engine, player
@@ -86,6 +87,21 @@ def test_it_follows_step_by_step_and_begins_again_with_the_dream(beside: Beside,
     assert not beside.step() and (line.frames[-1][0].epoch, line.frames[-1][0].index) == (1, 0)
 
 
+def test_asking_for_it_twice_does_not_begin_it_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[ToRank] = []
+    monkeypatch.setattr(BesideProcess, "_start", lambda self: setattr(self, "_process", object()))
+    process = BesideProcess([], told.append, lambda session, state: None)
+    process.begin_session(3)
+    process.note(3, beginning())
+    process.follow(3, "racing")
+    process.joined()
+    process.follow(3, "racing")
+    assert [type(message) for message in told] == [Follow]
+    process.leave(3)
+    process.leave(3)
+    assert [type(message) for message in told] == [Follow, Stop]
+
+
 def watch(me: Player, seconds: float) -> tuple[dict[int, int], dict[int, int], list[BesideState]]:
     """Frames the throttle was held by frame index: in the dream's true frames, in the simulator's."""
     dream: dict[int, int] = {}
@@ -110,9 +126,8 @@ def test_both_play_the_same_buttons_at_the_same_frames() -> None:
         watch(me, 0.4)
         me.hold(0)
         me.send(Command(kind="beside"))
-        states = watch(me, 0.1)[2]
-        assert BesideState(state="starting") in states
-        wait_for(lambda: watch(me, 0.3)[1], 60.0, "no picture of the simulator came")
+        assert me.expect(BesideState).state == "starting"
+        wait_for(lambda: watch(me, 0.3)[1], 120.0, "no picture of the simulator came")
         me.hold(THROTTLE)
         dream, simulated, _ = watch(me, 1.0)
         both = sorted(dream.keys() & simulated.keys())
@@ -120,14 +135,14 @@ def test_both_play_the_same_buttons_at_the_same_frames() -> None:
         assert all(dream[index] == simulated[index] for index in both)
 
         me.send(Command(kind="reset"))
-        assert min(watch(me, 0.8)[1]) < both[0]
+        wait_for(lambda: min(watch(me, 0.3)[1], default=both[0]) < both[0], 30.0, "it did not begin anew")
 
         os.kill(running.processes()["beside"], signal.SIGKILL)
         dream, simulated, states = watch(me, 1.0)
         assert [state.state for state in states] == ["stopped"] and states[0].reason
         assert len(dream) > 5  # the dream goes on
         me.send(Command(kind="beside"))  # and it can be asked for again
-        wait_for(lambda: watch(me, 0.3)[1], 60.0, "the simulator did not come back")
+        wait_for(lambda: watch(me, 0.3)[1], 120.0, "the simulator did not come back")
         me.send(Command(kind="alone"))
         watch(me, 0.3)
         assert not watch(me, 0.4)[1]

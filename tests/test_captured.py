@@ -6,7 +6,7 @@ from torch import nn
 
 from engine.config import AutoencoderConfig
 from engine.models.autoencoder import Decoder
-from engine.training.captured import Captured, Pinned
+from engine.training.captured import WARM_UP_CALLS, Captured, Pinned
 from engine.training.data import Simulation
 from engine.training.optim import Training, is_hidden
 from games.select import either
@@ -35,6 +35,22 @@ def test_pinned_worlds_play_what_free_ones_play(game):
         assert torch.equal(told[0][0], told[1][0]) and torch.equal(told[0][1], told[1][1])
     assert restarts >= 4
     assert [place.data_ptr() for place in fixed.pinned[0].places] == places
+
+
+def test_what_computes_on_the_cpu_is_not_captured_where_there_is_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    simulation = Simulation("racing", 2, "cpu")
+    for _ in range(2 * WARM_UP_CALLS):
+        before = simulation.world.state.s.clone()
+        simulation.play_on()
+        moved = simulation.world.state.s - before
+    assert (moved != 0).any(), "it goes on behind the calls that warm up"
+    training = Training(nn.Conv2d(3, 4, 3), seconds=1000, lr=1e-2, muon_lr=None, warmup=1)
+    for _ in range(2 * WARM_UP_CALLS):
+        weights = training.parameters[0].detach().clone()
+        training.backward(training.model(torch.rand(1, 3, 8, 8)).square().mean())
+        training.apply()
+        assert not torch.equal(weights, training.parameters[0])
 
 
 @pytest.mark.parametrize("yes", [torch.tensor([1.5, 2.5]), torch.tensor([1, 2]), 3, 0.5])

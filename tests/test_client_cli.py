@@ -10,6 +10,7 @@ import client.app
 import client.cli
 import client.engine_commands
 import client.engine_process
+import client.export
 from client.app import Outcome
 from client.errors import UserError
 from client.options import PlayOptions
@@ -36,6 +37,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (["play", "racing", "--weights", "/no/such"], "no such directory"),
         (["play", "racing", "--engine", "tcp://x:1", "--device", "cpu"], "--device"),
         (["play", "racing", "--nonsense"], "--nonsense"),
+        (["play", "racing", "--picture", "/no/such/place/a.png"], "no directory /no/such/place"),
+        (["play", "racing", "--picture", "a.tga"], ".png"),
+        (["play", "racing", "--picture", "a"], ".png"),
+        (["replay", "x", "--verify", "--export", "mp4", "x.mp4"], "--verify and --export"),
         (["serve", "--players", "65"], "choose 1 to 64"),
         (["nonsense"], "nonsense"),
         (["bench"], "which benchmark"),
@@ -104,13 +109,70 @@ def test_an_error_in_play_keeps_the_json_and_the_code(
     assert error == "dreamcade: error: the engine ended\n"
 
 
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_could_not_be_saved_is_said_on_standard_error(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = {
+        "seconds": 1.0,
+        "shown_fps": 60.0,
+        "true_steps_per_s": 15.0,
+        "filled_fraction": 0.75,
+        "input_to_present_ms": {"p50": None},
+        "recording": {"directory": "run1", "completed": False, "failure": "no space"},
+    }
+    outcome = Outcome(1, result, None, ("no space; run1 is not whole", "cannot write a.png"))
+    monkeypatch.setattr(client.app, "play", lambda options: outcome)
+    assert call(monkeypatch, "play", "racing", *["--json"] * as_json) == 1
+    out, error = capsys.readouterr()
+    expected = ("no space; run1 is not whole", "cannot write a.png")
+    assert error == "".join(f"dreamcade: error: {line}\n" for line in expected)
+    assert "saved" not in out and out.count("\n") == 1
+    if as_json:
+        assert json.loads(out) == result
+
+
+def test_a_picture_may_be_written_where_there_is_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(client.app, "play", lambda options: Outcome(0, None, None))
+    monkeypatch.chdir(tmp_path)
+    Path("old.png").write_text("")
+    for name in ("new.png", "old.png", "LOUD.PNG", str(tmp_path / "new.png")):
+        assert call(monkeypatch, "play", "racing", "--picture", name) == 0
+    Path("folder.png").mkdir()
+    assert call(monkeypatch, "play", "racing", "--picture", "folder.png") == 2
+    assert "another place" in capsys.readouterr().err
+
+
+def test_an_interrupted_export_ends_with_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(client.export, "export", interrupted)
+    assert call(monkeypatch, "replay", "x", "--export", "mp4", "y") == 130
+
+
+def test_a_recording_that_cannot_be_read_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def locked(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "meta.json").write_text("{}")
+    monkeypatch.setattr(Path, "open", locked)
+    assert call(monkeypatch, "replay", str(tmp_path)) == 1
+    error = capsys.readouterr().err
+    assert error == f"dreamcade: error: cannot read {tmp_path / 'meta.json'}: Permission denied\n"
+
+
 def test_without_torch_the_engine_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(client.engine_process, "find_spec", lambda name: None)
     for arguments in (["play", "racing"], ["serve"], ["evaluate", "racing"]):
         assert call(monkeypatch, *arguments) == 1
-        assert "dreamcade[engine]" in capsys.readouterr().err
+        assert ".[engine]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -119,6 +181,8 @@ def test_without_torch_the_engine_extra_is_named(
         (["serve", "--device", "cuda", "--world-ranks", "2"], "engine.launch", ["--device", "cuda"]),
         (["serve", "--players", "2"], "engine.launch", ["--players", "2"]),
         (["serve"], "engine.launch", ["--players", "0"]),
+        (["serve", "--game", "racing", "--bands", "2"], "engine.launch", ["--game", "racing"]),
+        (["serve", "--weights", "w", "--stride", "4"], "engine.launch", ["--weights", "w"]),
         (
             ["evaluate", "racing", "--seeds", "1:2", "--json"],
             "engine.training.evaluate",

@@ -7,7 +7,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pygame
@@ -21,9 +22,10 @@ from client.engine_process import EngineProcess
 from client.errors import UserError
 from client.keyboard import scancode
 from client.options import PlayOptions
-from engine.protocol import Hello, Refused
+from engine.protocol import Buttons, Hello, Refused
 from games import GAMES
 from tests.fake_engine import FakeEngine, Script
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -56,12 +58,28 @@ class Fingers(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        while self._engine.sent_frames < 3:
-            time.sleep(0.005)
+        while self._engine.sent_frames < 3 or not self._engine.buttons():
+            time.sleep(0.005)  # the loading screen would take them
         begun_s = time.perf_counter()
         for at_s, event in self._events:
             time.sleep(max(0.0, begun_s + at_s - time.perf_counter()))
             pygame.event.post(event)
+
+
+def played(options: PlayOptions, work: Callable[[], object]) -> Outcome:
+    """A play in whose time `work` is done by another thread; then its window is closed."""
+
+    def do() -> None:
+        try:
+            work()
+        finally:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+    with ThreadPoolExecutor(1) as hand:
+        done = hand.submit(do)
+        outcome = play(options)
+        done.result(60.0)
+    return outcome
 
 
 def press(key: int, name: str = "") -> pygame.event.Event:
@@ -95,14 +113,23 @@ def test_the_hello_says_what_was_asked_for() -> None:
 
 
 def test_taps_reach_the_engine_however_short() -> None:
+    def fresh() -> dict[int, Buttons]:
+        return {b.seq: b for b in engine.buttons()}
+
+    def jumps() -> int:
+        return sum(bool(b.pressed & 4) for b in fresh().values())
+
+    def tap() -> None:
+        wait_for(lambda: engine.sent_frames >= 3, 20.0, "no picture was sent")
+        for taps in range(1, 9):
+            for event in (press(0, "space"), release("space")):
+                pygame.event.post(event)
+            wait_for(lambda wanted=taps: jumps() >= wanted, 20.0, f"tap {taps} did not reach the engine")
+
     with FakeEngine() as engine:
-        taps = [(0.05 + i * 0.03, e) for i in range(8) for e in (press(0, "space"), release("space"))]
-        Fingers(engine, *taps)
-        run(engine, game="platformer")
-    fresh = {b.seq: b for b in engine.buttons()}
-    jumps = [b for b in fresh.values() if b.pressed & 4]
-    assert len(jumps) == 8
-    assert list(fresh) == sorted(fresh)
+        result(played(PlayOptions(game="platformer", engine=engine.address, headless=True), tap))
+    assert jumps() == 8
+    assert list(fresh()) == sorted(fresh())
 
 
 def test_held_keys_are_sent_once_and_kept_alive_under_the_same_number() -> None:
@@ -130,14 +157,14 @@ def test_pause_step_resume_reset_and_new_seed_are_commands() -> None:
             (0.25, press(pygame.K_PERIOD)),
             (0.45, press(pygame.K_ESCAPE)),
             (0.50, press(pygame.K_r)),
-            (0.55, press(pygame.K_n)),
-            (0.60, press(pygame.K_h)),
-            (0.62, press(pygame.K_t)),
+            (0.80, press(pygame.K_n)),
+            (0.85, press(pygame.K_h)),
+            (0.87, press(pygame.K_t)),
         )
-        r = result(run(engine, seconds=0.7))
+        r = result(run(engine, seconds=1.2))
     assert engine.commands() == ["pause", "step", "resume", "reset", "new_seed", "bye"]
     assert r["epochs"] == 3
-    assert 0.7 <= r["seconds"] < 3
+    assert 1.2 <= r["seconds"] < 3
 
 
 def test_q_pauses_first_and_quits_second() -> None:
@@ -181,6 +208,28 @@ def test_nobody_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:
         run(engine)
 
 
+def test_leaving_at_the_loading_screen_frees_the_engines_place() -> None:
+    with FakeEngine(Script(silent=True)) as engine:
+        outcome = played(
+            PlayOptions(game="racing", engine=engine.address, headless=True),
+            lambda: wait_for(lambda: engine.received, 20.0, "no hello came"),
+        )
+    assert (outcome.exit_code, outcome.result, outcome.error) == (0, None, None)
+    assert engine.commands() == ["bye"]
+
+
+def test_a_play_that_cannot_be_recorded_frees_the_engines_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(client.app, "Recorder", fail)
+    with FakeEngine() as engine, pytest.raises(UserError, match="the disk is full"):
+        run(engine, record=tmp_path / "recording")
+    assert engine.commands() == ["bye"]
+
+
 def test_an_address_that_is_none() -> None:
     with pytest.raises(UserError, match="write tcp://host:port") as caught:
         play(PlayOptions(game="racing", engine="nonsense", headless=True))
@@ -206,7 +255,7 @@ def test_a_world_that_takes_long_to_start_is_waited_for(monkeypatch: pytest.Monk
 
 def test_play_goes_on_when_the_engine_is_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client.link, "WARN_S", 0.1)
-    monkeypatch.setattr(client.link, "_PING_S", 0.1)
+    monkeypatch.setattr(client.link, "_HELLO_S", 0.1)
     with FakeEngine(Script(restart_after_s=0.3)) as engine:
         outcome_frames = result(run(engine, seconds=1.2))["frames"]
     assert engine.restarts == 1
@@ -220,6 +269,23 @@ def test_an_ended_engine_ends_the_play_with_its_code() -> None:
         outcome = run(engine, seconds=20.0)
     assert outcome.exit_code == 3
     assert outcome.error == "the engine ended (world): out of memory"
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_picture_that_cannot_be_saved_hides_nothing(ends: bool, tmp_path: Path) -> None:
+    with FakeEngine(Script(end_after_s=0.3 if ends else None)) as engine:
+        outcome = run(engine, picture=tmp_path / "gone" / "a.png", seconds=60 if ends else 0.3)
+    assert outcome.result is not None and outcome.result["frames"] > 0
+    assert outcome.exit_code == (3 if ends else 1)
+    assert (outcome.error is not None) == ends and "out of memory" in (outcome.error or "out of memory")
+    (line,) = outcome.unsaved
+    assert "cannot write" in line and "a.png" in line
+
+
+def test_the_last_picture_is_saved(tmp_path: Path) -> None:
+    with FakeEngine() as engine:
+        result(run(engine, picture=tmp_path / "a.png", seconds=0.2))
+    assert pygame.image.load(str(tmp_path / "a.png")).get_size() == (720, 480)
 
 
 def test_garbage_and_foreign_frames_are_ignored_and_counted() -> None:
@@ -255,7 +321,7 @@ def test_an_interrupt_ends_the_play_cleanly() -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
-        while engine.sent_frames < 20:
+        while engine.sent_frames < 20 or len(engine.buttons()) < 5:  # by then it plays
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         out, error = process.communicate(timeout=20)

@@ -6,11 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pygame
 import pytest
 
 import client.recorder
@@ -21,6 +23,7 @@ from client.options import PlayOptions
 from client.recorder import Recorder, require_empty
 from client.recording import FRAMES, META, STEPS, VIDEO, load
 from client.replay import VideoReader, replay
+from client.view import View
 from tests.fake_engine import FakeEngine
 from tests.test_client_report import SPEC, WELCOME, frame
 
@@ -47,6 +50,12 @@ def recorder(directory: Path) -> Recorder:
     return Recorder(directory, SPEC, "dream", 3, WELCOME)
 
 
+def wait_until_written(r: Recorder) -> None:
+    """Until the thread has taken every picture."""
+    while r._places._value < client.recorder._PICTURES_WAITING:
+        time.sleep(0.001)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished recording: indices 0 to 59 without 30 to 39, then 20 frames of another epoch."""
@@ -59,6 +68,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         r.add(picture(index, epoch), time.perf_counter())
     r.close()
     assert r.summary()["completed"], r.summary()
+    return directory
+
+
+@pytest.fixture
+def cut(whole: Path, tmp_path: Path) -> Path:
+    """All of its lines, most of its video."""
+    directory = Path(shutil.copytree(whole, tmp_path / "cut"))
+    meta = json.loads((directory / META).read_text()) | {"completed": False}
+    (directory / META).write_text(json.dumps(meta))
+    video = (directory / VIDEO).read_bytes()
+    (directory / VIDEO).write_bytes(video[: len(video) * 3 // 4])
     return directory
 
 
@@ -155,6 +175,36 @@ def test_a_truncated_recording_replays_as_far_as_it_goes(copy: Path) -> None:
     assert 20 < summary["video_frames_shown"] < 70 and 20 < summary["frames"] < 70
 
 
+def test_what_a_cut_recording_has_is_counted_in_its_video(cut: Path) -> None:
+    summary = replay(cut, headless=True)
+    assert 20 < summary["video_frames_shown"] == summary["video_frames_recorded"] < summary["frames"] == 70
+    assert summary["dropped_from_video"] == 0
+
+
+def test_a_recording_cut_before_its_first_fragment_shows_nothing(tmp_path: Path) -> None:
+    r = recorder(tmp_path / "r")
+    r.add(picture(0), time.perf_counter())
+    wait_until_written(r)
+    early = Path(shutil.copytree(tmp_path / "r", tmp_path / "early"))
+    r.close()
+    assert replay(early, headless=True)["video_frames_shown"] == 0
+    assert replay(tmp_path / "r", headless=True)["video_frames_shown"] == 1
+
+
+@pytest.mark.parametrize("name", [FRAMES, VIDEO, STEPS, META])
+def test_a_file_that_cannot_be_read_is_named(name: str, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def locked(path: Path, *arguments: object, **more: object) -> object:
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "open", locked)
+    with pytest.raises(UserError, match=f"cannot read .*{name}: Permission denied"):
+        load(copy)
+
+
 def test_a_video_that_is_none_is_explained(copy: Path) -> None:
     meta = json.loads((copy / META).read_text()) | {"completed": False}
     (copy / META).write_text(json.dumps(meta))
@@ -203,6 +253,84 @@ def test_a_full_disk_ends_the_recording_not_the_play(tmp_path: Path, monkeypatch
     assert not json.loads((tmp_path / "full" / META).read_text())["completed"]
 
 
+def test_any_failure_of_the_thread_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: object) -> None:
+        raise ValueError("not this shape")
+
+    r = recorder(tmp_path / "r")
+    monkeypatch.setattr(client.recorder._Video, "add", mistaken)
+    for i in range(20):
+        r.add(picture(i), time.perf_counter())
+    r.close()
+    assert not r.summary()["completed"]
+    assert r.summary()["failure"] == "recording stopped: ValueError('not this shape')"
+    assert not json.loads((tmp_path / "r" / META).read_text())["completed"]
+
+
+@pytest.mark.parametrize("frames", [3, 50])
+def test_a_hung_disk_does_not_hang_the_end(
+    frames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room in the queue for the end, and without."""
+    back = threading.Event()
+    monkeypatch.setattr(client.recorder, "_LINES_WAITING", 8)
+    monkeypatch.setattr(client.recorder, "_CLOSE_S", 0.2)
+    monkeypatch.setattr(client.recorder._Video, "add", lambda *_: back.wait(60))
+    r = recorder(tmp_path / "hung")
+    for i in range(frames):
+        r.add(picture(i), time.perf_counter())
+    closing = threading.Thread(target=r.close, daemon=True)
+    closing.start()
+    closing.join(30)
+    assert not closing.is_alive()
+    back.set()
+    r._queue.put(None)
+    assert not r.summary()["completed"] and f"of its {frames} frames are lost" in r.summary()["failure"]
+
+
+@pytest.mark.parametrize("step", [3, 7])
+def test_a_kill_loses_at_most_a_second_of_game_time(step: int, tmp_path: Path) -> None:
+    """However few pictures are shown: every 3 frames, or every 7, which hardly ever come to a multiple."""
+    r, lost = recorder(tmp_path / "r"), 0
+    for index in range(0, 150, step):
+        r.add(picture(index), time.perf_counter())
+        wait_until_written(r)
+        recording = load(tmp_path / "r")
+        with VideoReader(recording) as video:
+            in_video = max(video.pts(), default=-1)
+        in_lines = recording.frames[-1].pts if recording.frames else -1
+        lost = max(lost, index - in_video, index - in_lines)
+    r.close()
+    assert lost <= 30 + step and r.summary()["completed"]
+
+
+def test_a_failed_recording_ends_the_play_with_code_1(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def watched(view: View, *arguments: object, **state: object) -> None:
+        told.append((state["recording"], state["recording_failed"]))
+        draw(view, *arguments, **state)  # type: ignore[arg-type]
+        if told[-3:] == [(False, True)] * 3:
+            pygame.event.post(pygame.event.Event(pygame.QUIT))
+
+    told: list[tuple[object, object]] = []
+    draw = View.draw
+    monkeypatch.setattr(View, "draw", watched)
+    monkeypatch.setattr(client.recorder._Video, "add", full)
+    with FakeEngine() as engine:
+        outcome = play(
+            PlayOptions("racing", engine=engine.address, headless=True, seconds=60, record=tmp_path / "r")
+        )
+    assert outcome.exit_code == 1 and outcome.error is None and outcome.result is not None
+    assert not outcome.result["recording"]["completed"]
+    (line,) = outcome.unsaved
+    assert "No space left on device" in line and str(tmp_path / "r") in line
+    assert told[0] == (True, False) and told[-1] == (False, True)
+
+
 def test_play_records_what_it_shows(tmp_path: Path) -> None:
     with FakeEngine() as engine:
         options = PlayOptions(
@@ -215,6 +343,7 @@ def test_play_records_what_it_shows(tmp_path: Path) -> None:
         )
         outcome = play(options)
     assert outcome.result is not None and outcome.result["recording"]["completed"]
+    assert outcome.exit_code == 0 and outcome.unsaved == ()
     assert replay(tmp_path / "r", headless=True)["frames"] == outcome.result["frames"]
 
 

@@ -112,6 +112,20 @@ def test_pauses_do_not_count_as_play() -> None:
     assert r.result(WELCOME)["seconds"] == 2.0
 
 
+def test_rates_after_a_pause_are_those_since_it() -> None:
+    r = report()
+    for i in range(181):
+        r.shown(frame(i), i / 60)
+    r.pause(3.0)
+    r.resume(7.0)
+    assert r.live(7.0).shown_fps == 0.0
+    for i in range(181, 211):
+        r.shown(frame(i), 7.0 + (i - 180) / 60)
+    live = r.live(7.5)
+    assert live.shown_fps == pytest.approx(60.0)
+    assert live.true_steps_per_s == pytest.approx(15.0, abs=2.0)
+
+
 def test_drops_of_client_and_engine_add_up_and_epochs_begin_anew() -> None:
     r = report()
     r.shown(frame(0, dropped=5), 0.0)

@@ -135,7 +135,7 @@ def test_the_picture_keeps_its_aspect_in_a_window_of_any_size(
             wait_for(fits, 10.0, f"no picture of {expected} in a window of {size}: {play.extent()}")
         play.press("f")
         play.press("f")
-        assert play.hud_is_there()
+        wait_for(play.hud_is_there, 10.0, "no measurements after a change to the full screen and back")
         play.press("q", "q")
         assert play.process.wait(20) == 0
 

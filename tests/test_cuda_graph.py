@@ -150,7 +150,8 @@ def check_piped(device: str, dtype: torch.dtype, capture: bool) -> None:
     decoder = GraphDecoder(tiny_decoder(device), (16, 10, 15), dtype=dtype, capture=False)
     for one, latent in zip(shown, latents):
         off = np.abs(one.pictures[1].astype(int) - decoder.decode(latent[1]))
-        assert off.max() <= (3 if device == "cuda" else 0)
+        assert off.max() <= (3 if device == "cuda" else 1)
+        assert device == "cuda" or (off > 0).mean() < 1e-3
 
 
 def test_pipeline_shows_every_tick_in_order():

@@ -11,9 +11,22 @@ import pytest
 
 from engine.inner import Opened
 from engine.lobby.sessions import Sessions
-from engine.protocol import PROTOCOL_VERSION, Command, Ended, Frame, Hello, Ping, Pong, Refused, pack
+from engine.protocol import (
+    PROTOCOL_VERSION,
+    Buttons,
+    Command,
+    Ended,
+    Frame,
+    Hello,
+    Ping,
+    Pong,
+    Refused,
+    Welcome,
+    pack,
+)
 from games.racing.spec import Buttons as Keys
 from tests.engine_harness import Engine, Player, engine, player
+from tests.waiting import wait_for
 
 STRIDE = 4
 APART = ("--together", "no", "--stride", str(STRIDE))
@@ -96,14 +109,14 @@ def test_pause_stops_the_game_and_step_moves_it_by_one_step(me: Player):
     me.frames(0.4)
     assert me.frames(0.3) == []
     me.send(Command(kind="step"))
-    (first, _), *more = me.frames(0.3)
-    assert first.kind == "true" and not more
+    first = me.expect(Frame)
+    assert first.kind == "true" and me.frames(0.3) == []
     me.send(Command(kind="step"))
-    assert [(frame.step, frame.index) for frame, _ in me.frames(0.3)] == [
-        (first.step + 1, first.index + STRIDE)
-    ]
+    second = me.expect(Frame)
+    assert (second.step, second.index) == (first.step + 1, first.index + STRIDE)
+    assert me.frames(0.3) == []
     me.send(Command(kind="resume"))
-    assert me.frames(0.4)[-1][0].index > first.index + STRIDE
+    assert me.expect(Frame).index > second.index
 
 
 @pytest.mark.parametrize("kind", ["reset", "new_seed"])
@@ -142,7 +155,7 @@ def test_a_slow_client_misses_frames_and_is_told_how_many(shared: Engine):
             time.sleep(0.1)
         frames = [frame for frame, _ in slow.frames(0.4)]
         gap = max(b.index - a.index for a, b in pairwise(frames))
-        assert gap > 10 and frames[-1].dropped >= gap // 2 and len(frames) > 10
+        assert gap > 10 and frames[-1].dropped > 5 and len(frames) > 10
         slow.bye()
 
 
@@ -153,7 +166,6 @@ def test_a_second_client_is_refused_and_welcome_once_the_first_has_left(me: Play
         refused = other.expect(Refused)
         assert "busy" in refused.reason and refused.fix
         me.bye()
-        time.sleep(0.1)
         assert other.join(seed=2).seed == 2
         assert other.frames(0.3)
         other.bye()
@@ -177,6 +189,44 @@ def test_an_unknown_game_is_refused_with_the_known_ones(me: Player):
 def test_a_repeated_hello_is_answered_again_without_a_new_session(me: Player):
     first = me.join()
     assert me.join().session == first.session
+
+
+def test_what_is_held_while_the_game_loads_is_held_when_it_begins(me: Player):
+    me.hold(1)
+    me.hello()
+    me.send(Buttons(seq=me.seq, held=1))  # before it is welcomed, as a client does whose link came back
+    me.expect(Welcome)
+    until_s = time.monotonic() + 20
+    while me.expect(Frame).applied_seq < me.seq:
+        assert time.monotonic() < until_s, "what was held was never heard"
+
+
+def test_a_hello_with_the_seed_of_a_later_epoch_is_a_repeated_one(me: Player):
+    first = me.join(seed=1)
+    me.send(Command(kind="new_seed", seed=2))
+    assert me.join(seed=2).session == me.join(seed=1).session == first.session
+
+
+def test_no_two_engines_sessions_share_a_name():
+    def name() -> str:
+        session = Sessions(limit=1).begin(b"me", Hello(version=PROTOCOL_VERSION, game="racing"), now_s=0.0)
+        session.opened = [
+            Opened(session=1, role=role, cost_frames=1.0, stride=4) for role in ("world", "decoder")
+        ]
+        return session.welcome(now_s=1.0).session
+
+    assert name() != name()
+
+
+def test_what_is_said_twice_is_done_once(me: Player):
+    me.join()
+    wait_for(lambda: me.frames(0.2), 20.0, "no pictures came")
+    for _ in range(2):
+        me.send(Command(kind="pause"))
+    wait_for(lambda: not me.frames(0.3), 20.0, "it does not stand still")
+    for _ in range(2):
+        me.send(Command(kind="resume"))
+    wait_for(lambda: len(me.frames(0.5)) > 5, 20.0, "it does not go on")
 
 
 def test_ping_is_answered_without_a_session(me: Player):

@@ -1,4 +1,5 @@
 import math
+from collections import deque
 from itertools import pairwise
 
 import pytest
@@ -136,7 +137,7 @@ def played(
     now, next_true, shown = 0.0, 0, []
     while now < frames:
         while next_true + step_frames <= now:
-            presentation.arrived(next_true, stride, 100.0 + now / 60)
+            presentation.arrived(next_true, next_true + stride, 100.0 + now / 60)
             next_true += stride
         choice = presentation.choose(100.0 + now / 60)
         if choice is None:
@@ -153,6 +154,29 @@ def test_a_fast_machine_shows_every_index_and_every_true_frame_at_its_own():
     indices = [choice.index for choice in shown]
     assert indices == list(range(indices[0], indices[-1] + 1)) and len(indices) > 70
     assert all((choice.ahead == 0) == (choice.index % 4 == 0) and choice.ahead < 4 for choice in shown)
+
+
+@pytest.mark.parametrize(("before", "after"), [(4, 5), (4, 8), (2, 8), (5, 4), (8, 2), (2, 3)])
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_where_the_stride_changes_every_index_is_shown_and_true_frames_at_their_own(before, after, lag):
+    ends = [before * n for n in range(11)]
+    ends += [ends[-1] + after * n for n in range(1, 11)]
+    clock = running(GameClock())
+    presentation = Presentation(clock, LagChooser(lag))
+    presentation.decode_s = 0.3 / 60
+    coming, shown, now = deque(pairwise(ends)), [], 0.0
+    while now < ends[-2]:
+        while coming and coming[0][0] + 0.9 <= now:
+            presentation.arrived(*coming.popleft(), 100.0 + now / 60)
+        if (choice := presentation.choose(100.0 + now / 60)) is None:
+            now += 0.05
+            continue
+        shown.append(choice)
+        presentation.shown(choice)
+        now += 0.3
+    indices = [choice.index for choice in shown]
+    assert indices == list(range(indices[0], indices[-1] + 1)) and len(indices) > ends[-2] - 8
+    assert all((choice.ahead == 0) == (choice.index in ends) for choice in shown)
 
 
 def test_a_true_frame_that_is_a_fraction_late_is_shown_without_more_lag():
@@ -175,7 +199,7 @@ def hosted(step_frames: float, decode_frames: float, stride: int, frames: int) -
     while now < frames:
         if now >= next_true:
             now += step_frames
-            presentation.arrived(next_true, stride, 100.0 + now / 60)
+            presentation.arrived(next_true, next_true + stride, 100.0 + now / 60)
             next_true += stride
         elif (choice := presentation.choose(100.0 + now / 60)) is not None:
             shown.append(choice)
@@ -249,7 +273,7 @@ def test_a_true_frame_is_shown_at_once_while_paused_and_nothing_is_filled():
     presentation.shown(choice)
     clock.set(4, 100.0)
     assert presentation.choose(100.0) is None
-    presentation.arrived(4, 4, 100.0)
+    presentation.arrived(4, 8, 100.0)
     assert presentation.choose(100.0) == Choice(4, 4)
 
 
@@ -269,7 +293,7 @@ def test_waiting_until_due_is_neither_early_nor_late():
 def test_a_true_frame_that_came_early_is_waited_for_until_its_own_time(turn):
     presentation = Presentation(running(GameClock()), LagChooser(2), turn)
     for index in (0, 4):
-        presentation.arrived(index, 4, 100.0)
+        presentation.arrived(index, index + 4, 100.0)
     presentation.shown(Choice(3 if turn is EVERY_FRAME else 2, 0))
     wait_s = presentation.seconds_until_due(100.0)
     assert wait_s == pytest.approx(6 / 60)

@@ -2,11 +2,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 
 import numpy as np
 import pytest
 
 from engine.hosting.links import MESSAGE_BYTES, Latent, MemoryLink, pack_into, unpack_from
+from engine.inner import Addresses, RankLine
 from engine.pacing.session import NO_INPUT, ButtonTimeline
 from engine.supervision.launch_options import parse
 from engine.supervision.placement import loopback_listener, rank_environment
@@ -16,6 +18,7 @@ def latent(index: int, **choices) -> Latent:
     values: dict = dict(
         session=3, epoch=1, stride=4, step=index // 4, seq=-1, buttons=5, slips=2, clock_index=index + 0.7
     )
+    values["next_index"] = index + 5
     rng = np.random.default_rng(index)
     arrays = {"telemetry": rng.random(12, np.float32), "latent": rng.random((96, 10, 15), np.float32)}
     return Latent(**(values | arrays | {"index": index, "world_ms": 14.5, "draft": False} | choices))
@@ -38,6 +41,21 @@ def test_a_memory_link_keeps_the_newest():
     assert [got.index for got in link.drain()] == [*range(12, 20)] and link.drain() == []
 
 
+def test_a_line_empties_what_wakes_it_whether_anybody_drains_or_not(tmp_path):
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    line = RankLine(Addresses(f"ipc://{tmp_path}"), "decoder")
+    line.wake_on(ours)
+    theirs.send(b"!!")
+    begun_s = time.monotonic()
+    assert line.wait(60) == [] and time.monotonic() - begun_s < 30, "it woke"
+    with pytest.raises(BlockingIOError):
+        ours.recv(1)
+    line.close()
+    ours.close()
+    theirs.close()
+
+
 RANK = """
 import os, sys, time
 import numpy as np
@@ -48,7 +66,7 @@ from engine.team import Team
 
 def latent(index):
     values = np.full((8, 10, 15), index, np.float32)
-    return Latent(1, 0, index, 4, index, 0, 0, 0, 0.0, 0.0, False, np.zeros(3, np.float32), values)
+    return Latent(1, 0, index, 4, index + 4, index, 0, 0, 0, 0.0, 0.0, False, np.zeros(3, np.float32), values)
 
 
 team = Team()
@@ -152,6 +170,19 @@ def test_a_repeated_or_stale_input_changes_nothing(seq):
     timeline.record(seq, held=0, pressed=0, clock_index=1.0)
     window = timeline.close(4)
     assert window.share[0] == 1 and window.seq == 5
+
+
+def test_what_came_before_the_clock_slipped_counts_from_where_it_slipped_to():
+    timeline = ButtonTimeline(2)
+    timeline.close(4)
+    timeline.record(1, held=1, pressed=1, clock_index=30.5)
+    timeline.record(2, held=3, pressed=2, clock_index=33.0)
+    timeline.slipped(6.4)
+    window = timeline.close(8)
+    assert window.masks == (0, 0, 3, 3) and window.seq == 2
+    timeline.record(3, held=0, pressed=0, clock_index=7.0)
+    timeline.slipped(2.0)  # what is closed stays closed
+    assert timeline.close(12).mask == 0
 
 
 def test_unknown_buttons_are_ignored_and_held_ones_survive_a_restart():

@@ -18,6 +18,7 @@ from engine.simulator_worker import SimulatorRole
 from engine.supervision.lifeline import PATIENCE_S
 from engine.world_worker import WorldRole
 from games import GAMES
+from tests.waiting import wait_for
 
 MODELS = ModelsAtHand(("world", "decoder"), "cpu", 1, None, fake=True)
 
@@ -99,6 +100,16 @@ class Together:
         for role in (self.world, self.decoder):
             (role.input if isinstance(message, Input) else role.control)(message, time.monotonic())
 
+    def tell_in_an_open_window(self, message: Input) -> int:
+        """The next step claims it, however late it is taken. Returns the newest true frame so far."""
+        while self.world.seconds_until_due(now_s := time.monotonic()) <= 0:
+            self.host.step()
+        self.decoder.seconds_until_due(now_s)  # takes what has come
+        newest = self.decoder._latents[-1].index
+        for role in (self.world, self.decoder):
+            role.input(message, now_s)
+        return newest
+
     def play(self, seconds: float) -> list[Frame]:
         self.screen.frames.clear()
         until_s = time.monotonic() + seconds
@@ -149,8 +160,13 @@ def test_an_extrapolator_that_uses_buttons_claims_the_newest():
     game.play(0.1)
     game.decoder._extrapolator.uses_buttons = True
     try:
-        game.tell(Input(session=1, seq=9, held=4, pressed=4))
-        assert game.screen.frames and all(frame.applied_seq == 9 for frame in game.play(0.03) if frame.ahead)
+        newest = game.tell_in_an_open_window(Input(session=1, seq=9, held=4, pressed=4))
+        filled = wait_for(
+            lambda: [frame for frame in game.play(0.03) if frame.ahead and frame.index > newest],
+            10.0,
+            "no frame was filled in",
+        )
+        assert all(frame.applied_seq == 9 for frame in filled)
     finally:
         del game.decoder._extrapolator.uses_buttons
 
@@ -191,6 +207,7 @@ def test_a_reset_forgets_the_old_epoch_and_a_late_latent_of_it():
         0,
         400,
         4,
+        404,
         100,
         -1,
         0,

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from engine import machine
-from engine.errors import UsageError
-from engine.lobby.address import in_use
+from engine.errors import EngineError, UsageError
+from engine.lobby.address import in_use, make_room
 from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from engine.supervision.launch_options import check, parse
 from engine.supervision.placement import (
@@ -20,6 +20,8 @@ from engine.supervision.placement import (
     together_or_apart,
 )
 from tests.engine_harness import ROOT, engine, player
+
+RACING = ROOT / "assets" / "weights" / "racing"
 
 
 def launched(*arguments: str, stdin=subprocess.DEVNULL) -> subprocess.CompletedProcess:
@@ -44,6 +46,7 @@ def launched(*arguments: str, stdin=subprocess.DEVNULL) -> subprocess.CompletedP
         (["--listen", "ipc:///nowhere/at/all"], "create it first"),
         (["--listen", "ipc:///tmp/" + "x" * 120], "use a shorter one"),
         (["--no-such-option"], "--help"),
+        (["--weights", str(RACING), "--game", "platformer"], "are for racing, not platformer"),
     ],
 )
 def test_wrong_usage_says_what_to_do(arguments, said):
@@ -89,6 +92,16 @@ def test_a_dead_engines_socket_is_replaced_and_a_living_ones_is_not():
         first.assert_nothing_left()
 
 
+def test_what_lies_where_a_socket_should_be_is_left_alone(tmp_path):
+    file, folder = tmp_path / "letter.txt", tmp_path / "folder"
+    file.write_text("dear reader")
+    folder.mkdir()
+    for path in (file, folder):
+        with pytest.raises(EngineError, match="is there and no socket; choose another path"):
+            make_room(f"ipc://{path}")
+    assert file.read_text() == "dear reader" and folder.is_dir()
+
+
 def test_missing_weights_refuse_the_client_with_what_to_do(tmp_path):
     with engine("--weights", str(tmp_path / "none"), fake=False) as running, player(running.address) as me:
         me.hello()
@@ -99,14 +112,19 @@ def test_missing_weights_refuse_the_client_with_what_to_do(tmp_path):
         running.assert_nothing_left()
 
 
-def test_weights_of_another_game_refuse_the_client_with_what_to_do():
-    weights = str(ROOT / "assets" / "weights" / "racing")
-    with engine("--weights", weights, fake=False) as running, player(running.address) as me:
+def test_an_engine_with_weights_of_one_game_refuses_the_other_and_goes_on():
+    with engine("--weights", str(RACING)) as running, player(running.address) as me:
         me.hello(game="platformer")
         refused = me.expect(Refused)
-        assert "are for 'racing', not platformer" in refused.reason and "--weights" in refused.fix
-        assert running.wait() == 1
-        running.assert_nothing_left()
+        assert "racing" in refused.reason and refused.fix
+        me.hello(game="racing")
+        assert me.expect(Welcome).game == "racing"
+
+
+def test_a_wrong_name_of_what_to_switch_off_is_refused_with_the_right_ones(monkeypatch):
+    monkeypatch.setenv("DREAMCADE_WITHOUT", "int8,openvno")
+    with pytest.raises(UsageError, match=r"names openvno: choose from .*openvino"):
+        parse([])
 
 
 def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the_other_game():

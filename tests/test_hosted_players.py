@@ -189,6 +189,20 @@ def test_who_leaves_while_beginning_again_makes_room_for_the_next() -> None:
     assert rank.line.opened(4) == 2 and list(rank.host._sessions) == [4]
 
 
+def test_what_goes_wrong_aside_is_raised_even_if_the_player_leaves_meanwhile() -> None:
+    rank = slow_rank()
+    rank.join(1, seed=1)
+    rank.join(2, seed=2)
+
+    def fails(*_: object) -> None:
+        raise MemoryError("no room for a world")
+
+    rank.host._sessions[2].roles[-1].control = fails  # type: ignore[method-assign]
+    rank.turn(Control(session=2, kind="new_seed", seed=5), Stop(session=2))
+    with pytest.raises(MemoryError, match="no room"):
+        rank.play(2.0)
+
+
 def test_a_paused_game_takes_no_share_of_the_time() -> None:
     rank = slow_rank()
     rank.join(1, seed=1)

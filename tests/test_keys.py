@@ -1,6 +1,7 @@
 """Beyond this machine only paired players are heard; all others get not one byte."""
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -70,6 +71,12 @@ class KeyedPlayer(Player):
 def stranger() -> keys.KeyPair:
     public, secret = zmq.curve_keypair()
     return keys.KeyPair(public.decode(), secret.decode())
+
+
+def test_no_own_key_looks_like_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = iter([(b"-" + OTHER[1:].encode(), OTHER.encode()), (OTHER.encode(), OTHER.encode())])
+    monkeypatch.setattr(zmq, "curve_keypair", lambda: next(pairs))
+    assert keys.own_keys() == keys.KeyPair(OTHER, OTHER)
 
 
 def test_keys_are_made_once_and_only_the_owner_can_read_them(config: Path) -> None:
@@ -154,6 +161,16 @@ def test_revoking_one_players_key_leaves_the_other_in_play(config: Path) -> None
             one.close()
 
 
+def test_a_paired_player_hears_why_when_the_gateway_dies(open_engine: tuple[Engine, str]) -> None:
+    running, address = open_engine
+    friend = KeyedPlayer(address, keys.own_keys(), keys.own_keys().public)
+    friend.join()
+    os.kill(running.processes()["gateway"], signal.SIGKILL)
+    ended = friend.expect(Ended, 10.0)
+    assert ended.role == "gateway" and "signal 9" in ended.reason
+    friend.close()
+
+
 def test_the_client_plays_with_keys_and_says_why_when_it_may_not(open_engine: tuple[Engine, str]) -> None:
     _, address = open_engine
     options = PlayOptions(game="racing", engine=address, headless=True, seconds=0.3)
@@ -196,10 +213,21 @@ def test_the_command_line_pairs_two_machines() -> None:
     assert dreamcade("pair", "engine", "tcp://10.0.0.2:7878", OTHER).returncode == 0
     assert keys.engines() == {"tcp://10.0.0.2:7878": OTHER}
     assert dreamcade("pair", "revoke", "laptop").returncode == 0 and keys.players() == {}
+    dashed = "-" + OTHER[1:]
+    assert dreamcade("pair", "allow", "desk", dashed).returncode == 0 and keys.players() == {"desk": dashed}
+    assert dreamcade("pair", "revoke", "desk").returncode == 0
     for wrong in (("revoke", "laptop"), ("allow", "laptop", "key"), ("engine", "host", OTHER)):
         done = dreamcade("pair", *wrong)
         assert done.returncode == 2 and done.stderr.startswith("dreamcade: error: ")
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["tcp://192.0.2.1:7878", "tcp://[2001:db8::1]:7878", "tcp://den:7878"])
+def test_an_unknown_engine_elsewhere_is_not_talked_to(address: str) -> None:
+    with pytest.raises(UserError, match="run `dreamcade pair` first"):
+        Connection(address)
+    keys.trust(address, OTHER)
+    Connection(address).close()
 
 
 def test_an_engine_on_this_machine_needs_no_keys(config: Path) -> None:

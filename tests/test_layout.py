@@ -220,6 +220,21 @@ def test_auto_layout_is_the_planners_best_without_batching(tmp_path, monkeypatch
     assert chosen.team.size <= gpus
 
 
+def test_auto_layout_takes_the_profile_of_the_game_and_of_the_decoder_that_will_paint(tmp_path, monkeypatch):
+    folder = shipped(tmp_path)
+    plain = json.loads((folder / "h200-racing.json").read_text())
+    for preset_name in ("platformer", "platformer-wide", "racing-wide"):  # all of the same world's shapes
+        model = plain["model"] | {"preset": preset_name}
+        named = plain | {"name": preset_name, "model": model}
+        (folder / f"a-{preset_name}.json").write_text(json.dumps(named))
+    options = on_gpus(monkeypatch, 2)
+    assert "racing-wide" in auto_layout(options, folder).why
+    (folder / "a-racing-wide.json").unlink()
+    assert "platformer-wide" in auto_layout(options, folder).why
+    monkeypatch.setenv("DREAMCADE_WITHOUT", "wide")
+    assert plain["name"] in auto_layout(options, folder).why
+
+
 def test_without_a_fitting_profile_auto_layout_says_so_and_leaves_one_rank_each(tmp_path, monkeypatch):
     options = on_gpus(monkeypatch, 2)
     nothing = auto_layout(options, tmp_path)

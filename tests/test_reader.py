@@ -1,6 +1,7 @@
 """The reader learns from pictures alone: no button is told from the situation, and no batch has a size of its
 own."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -137,12 +138,14 @@ def test_the_hero_is_covered_with_what_lies_aside() -> None:
 
 
 def test_the_reader_trains_on_live_simulation() -> None:
-    run = probes.ReaderTraining("platformer", 4.0, "cpu", SMALL)
+    run = probes.ReaderTraining("platformer", 100.0, "cpu", SMALL)
+    run.training.seconds = time.monotonic() - run.training.started + 2  # however long filling the bank took
     before = [parameter.detach().clone() for parameter in run.net.parameters()]
     trained, facts = run.run()
     assert facts["updates"] > 0 and facts["pictures"] >= 8
     kept = zip(before, trained.net.parameters(), run.training.average)
-    assert all(not torch.equal(a, b) and (b - c).abs().max() < 0.01 for a, b, c in kept)
+    # The trained weights are rounded to bfloat16: what an update moves shows in the average.
+    assert all(not torch.equal(a, c) and (b - c).abs().max() < 0.01 for a, b, c in kept)
     assert (run.shares != 0.5).all(), "how often each is held was learned"
     held_out = probes.check(trained, worlds=2, steps=4, device="cpu")
     assert set(held_out["error"]) == set(reader.PROBES["platformer"])

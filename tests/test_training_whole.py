@@ -1,5 +1,6 @@
 """The stage that runs all stages hands each what it asks for, and runs them in their order."""
 
+import argparse
 import importlib
 import sys
 from pathlib import Path
@@ -112,11 +113,33 @@ def test_a_stage_that_fails_ends_the_run_with_its_code_and_keeps_its_log(tmp_pat
     assert log.read_text() == "half way\n"
 
 
+def ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: list[str], scripts: dict[str, str]) -> int:
+    """The code with which the endings end that run these."""
+    monkeypatch.setattr(Stages, "command", lambda self, stage, *_: ["python3", "-c", scripts[stage]])
+    args = argparse.Namespace(game="racing", out=tmp_path, resume=None, stages=list(ENDINGS), minutes=1.0)
+    run = whole.Whole(args)
+    run.gpus = gpus
+    with pytest.raises(SystemExit) as failure:
+        run.run()
+    return failure.value.code
+
+
+def test_what_runs_beside_a_stage_that_fails_is_ended(tmp_path, monkeypatch):
+    scripts = {"bold": "import time; time.sleep(600)", "calm": "raise SystemExit(3)"}
+    assert ended(tmp_path, monkeypatch, ["0", "1"], scripts) == 3
+
+
+def test_what_waits_for_the_gpu_of_a_stage_that_fails_does_not_begin(tmp_path, monkeypatch):
+    script = f"open({str(tmp_path / 'began')!r}, 'a').write('!'); raise SystemExit(3)"
+    assert ended(tmp_path, monkeypatch, ["0"], dict.fromkeys(ENDINGS, script)) == 3
+    assert (tmp_path / "began").read_text() == "!"
+
+
 @pytest.mark.parametrize("gpus", [0, 1, 2, 4])
 def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp_path, monkeypatch):
     order, busy, minutes = [], set(), []
 
-    def pretend(command, log, given=None):
+    def pretend(command, log, given=None, running=None):
         mine = set(given.split(",")) if given else set()
         assert not mine & busy
         busy.update(mine)

@@ -15,6 +15,7 @@ from client.errors import UserError
 from client.export import export
 from client.options import PlayOptions
 from client.recording import META, STEPS, load, sha256
+from engine import machine
 from engine.errors import EngineError
 from engine.protocol import TrueStep
 from engine.verify import DIFFERS, as_text, read, verify
@@ -102,13 +103,25 @@ def test_behind_a_gap_nothing_is_claimed(copy: Path) -> None:
     rewrite(copy, lines[:5] + lines[6:])
     verdict = verify(copy, fake=True)
     assert verdict.steps == 4 and verdict.unverified_steps == len(lines) - 2 - 4
+    assert not verdict.same and "the log has a gap" in as_text(verdict)
+    command = [sys.executable, "-m", "engine.verify", str(copy), "--fake"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 1
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"mode": "reference"}, "of the simulator"), ({"game": "chess"}, "chess"), ({"welcome": 3}, "verified")],
+    [
+        ({"mode": "reference"}, "of the simulator"),
+        ({"game": "chess"}, "chess"),
+        ({"welcome": 3}, "verified"),
+        ({"welcome": {"device": "cuda"}}, "on a GPU, and there is none here"),
+        ({"welcome": {"device": "cpu", "weights": "0123456789ab"}}, "0123456789ab.*--weights"),
+    ],
 )
-def test_what_cannot_be_verified_is_explained(copy: Path, change: dict, message: str) -> None:
+def test_what_cannot_be_verified_is_explained(
+    copy: Path, change: dict, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", tuple)
     meta = json.loads((copy / META).read_text())
     (copy / META).write_text(json.dumps(meta | change))
     with pytest.raises(EngineError, match=message):
@@ -134,7 +147,8 @@ def test_a_gif_moves_at_a_third_of_the_rate(recording: Path, tmp_path: Path) -> 
     wrote = export(recording, "gif", tmp_path / "out.gif")
     with av.open(str(tmp_path / "out.gif")) as video:
         assert (video.streams.video[0].width, video.streams.video[0].height) == (360, 240)
-    assert 15 < wrote["frames"] <= len(load(recording).frames) / 2
+    thirds = {frame.pts // 3 for frame in load(recording).frames if not frame.dropped_from_video}
+    assert wrote["frames"] == len(thirds) > 1
 
 
 def test_parquet_holds_a_row_for_each_picture(recording: Path, tmp_path: Path) -> None:

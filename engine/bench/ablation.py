@@ -20,7 +20,7 @@ import torch
 
 from engine.backend import load_backend
 from engine.models.weights import SHIPPED, WeightsError
-from engine.training.clips import Clip, choose, clips_of, scout
+from engine.training.clips import Clip, choose, chosen_clips, scout
 from engine.training.filled import PLAYED, Filling
 from engine.without import VARIABLE
 from games import GAMES, TRAIN_SEEDS
@@ -86,11 +86,8 @@ def true_clips(game: str, clips: int) -> list[tuple[Clip, dict[str, float]]]:
     seeds = range(TRAIN_SEEDS.stop, TRAIN_SEEDS.stop + 4)
     scouted = scout(game, seeds, _FRAMES)
     chosen, shares = choose(scouted, STRIDE, {"steady": clips, "buttons": clips, "events": 1})
-    made = []
-    for world in sorted({world for world, _ in chosen}):
-        times = [t for place, t in chosen if place == world]
-        made += [(clip, shares) for clip in clips_of(game, scouted, world, times, STRIDE)]
-    return made
+    by_world = chosen_clips(game, scouted, chosen, STRIDE)
+    return [(clip, shares) for _, of_world in by_world for clip in of_world]
 
 
 def shown_psnr(game: str, off: str, clips: list[tuple[Clip, dict[str, float]]], threads: int) -> float:

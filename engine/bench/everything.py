@@ -40,7 +40,7 @@ GROUPS = ("one", "many", "decoder", "profile", "two", "paced", "slow")
 TILES = "tiles.json"
 _GPU_ONLY = ("hbm", "tiles")  # they take no --device
 _ABORT_S = 3.0  # to write tracebacks
-_LAST = 60  # lines of one that failed
+_LAST = 150  # lines of one that failed
 _LEAST_S = 5.0  # not worth beginning with less
 
 

@@ -23,7 +23,7 @@ import torch
 
 from engine.backend import Backend, FrameDecoder, load_backend
 from engine.models.weights import SHIPPED, WeightsError
-from engine.training.clips import CASES, Clip, choose, clips_of, scout
+from engine.training.clips import CASES, Clip, choose, chosen_clips, scout
 from engine.training.filled import OLD_BUTTONS, Fill, Filling, Scores, filled_table
 from games import GAMES, TRAIN_SEEDS
 
@@ -80,9 +80,8 @@ def measure(
     scouted = scout(game, seeds, frames)
     chosen, shares = choose(scouted, stride, quota)
     filling, tried = Filling(backend, directory), []
-    for world in sorted({world for world, _ in chosen}):
-        times = [t for place, t in chosen if place == world]
-        for clip in clips_of(game, scouted, world, times, stride):
+    for world, of_world in chosen_clips(game, scouted, chosen, stride):
+        for clip in of_world:
             filling.add(clip)
             tried.append(clip)
         print(f"{game}: seed {seeds[world]} done", file=sys.stderr, flush=True)

@@ -4,7 +4,7 @@
 
 Left: true frames a second of many worlds at once, by decoder (many.json). Middle: one decode of a large
 batch, by who computes it (decoder.json). Right: what a second GPU gains (two.json). Needs matplotlib
-(dreamcade[train])."""
+(the extra `train`)."""
 
 import argparse
 import json

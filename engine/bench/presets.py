@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from engine.config import AutoencoderConfig, GameConfig, WideDecoderConfig, WorldConfig
 from engine.models.weights import SHIPPED
+from engine.profiles import WIDE
 from games import GAMES
 
 UNTRAINED = {
@@ -34,7 +35,6 @@ UNTRAINED = {
         WorldConfig(width=1024, layers=16, heads=8, time_layers=(3, 7, 11, 15)),
     ),
 }
-WIDE = "-wide"
 NAMES = (*GAMES, *(game + WIDE for game in GAMES), *UNTRAINED)
 
 

@@ -8,8 +8,8 @@ import gc
 import multiprocessing
 import os
 import queue
-import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,9 +23,6 @@ def run_ranks(
     ranks: int, job: Callable[..., Any], *args: Any, device: str = "cpu", timeout_s: float = 60.0
 ) -> Any:
     """job: a module's function, its arguments and result picklable. Raises RuntimeError when a rank fails."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     # Windows spawns; elsewhere torch is imported once, by a server that forks, and the job with it where that
     # does not look for GPUs, which no fork survives: tests' modules do.
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
@@ -33,16 +30,18 @@ def run_ranks(
         own = [job.__module__] if job.__module__.startswith("engine.") or device == "cpu" else []
         context.set_forkserver_preload([*own, "torch.distributed"])
     results = context.Queue()
-    arguments = (ranks, port, device, timeout_s, results, job, *args)
-    processes = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(ranks)]
-    for process in processes:
-        process.start()
-    try:
-        return _first_result(processes, results, timeout_s)
-    finally:
+    # They meet in a file: another process could take a port that was found free.
+    with tempfile.TemporaryDirectory(prefix="dc-ranks-", ignore_cleanup_errors=True) as folder:
+        arguments = (ranks, os.path.join(folder, "store"), device, timeout_s, results, job, *args)
+        processes = [context.Process(target=_rank, args=(rank, *arguments)) for rank in range(ranks)]
         for process in processes:
-            process.kill()
-            process.join()
+            process.start()
+        try:
+            return _first_result(processes, results, timeout_s)
+        finally:
+            for process in processes:
+                process.kill()
+                process.join()
 
 
 def _first_result(processes: list[Any], results: Any, timeout_s: float) -> Any:
@@ -65,7 +64,7 @@ def _first_result(processes: list[Any], results: Any, timeout_s: float) -> Any:
 
 
 def _rank(
-    rank: int, ranks: int, port: int, device: str, timeout_s: float, results: Any, job: Any, *args: Any
+    rank: int, ranks: int, meeting: str, device: str, timeout_s: float, results: Any, job: Any, *args: Any
 ) -> None:
     import faulthandler
 
@@ -81,7 +80,7 @@ def _rank(
     if device == "cuda":
         torch.cuda.set_device(rank)
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
+    dist.init_process_group(backend, store=dist.FileStore(meeting, ranks), rank=rank, world_size=ranks)
     result = job(rank, *args)
     gc.collect()  # graphs go before the communicator that they hold
     results.put((rank, result if rank == 0 else None))

@@ -8,12 +8,13 @@ one JSON line.
 
 import argparse
 import json
-import statistics
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 
+from engine.bench.timing import timed, wait
 from games import GAMES, simulator
 
 
@@ -59,7 +60,7 @@ def measure(game: str, batch: int, device: str, runs: int, frames: int, classes:
     seeds = torch.arange(batch)
     start = time.perf_counter()
     world, drivers = module.World(seeds, device), module.Drivers(seeds, device)
-    _wait(device)
+    wait(device)
     build_s = time.perf_counter() - start
     draw = world.render_classes if classes else world.render
 
@@ -68,21 +69,21 @@ def measure(game: str, batch: int, device: str, runs: int, frames: int, classes:
 
     start = time.perf_counter()
     draw()
-    _wait(device)
+    wait(device)
     first_s = time.perf_counter() - start
     for _ in range(90):  # drive away from the start, so that the pictures are typical
         simulate()
     draw()
-    simulate_s = _median(simulate, device, runs, frames)
-    render_s = _median(draw, device, runs, frames)
+    simulate_s = _median_s(simulate, device, runs, frames)
+    render_s = _median_s(draw, device, runs, frames)
 
     def both() -> None:
         simulate()
         draw()
 
-    both_s = _median(both, device, runs, frames)
+    both_s = _median_s(both, device, runs, frames)
     where = torch.arange(batch) % 8 == 0
-    restart_s = _median(lambda: world.restart(where, seeds + 1000), device, 3, 1)
+    restart_s = _median_s(lambda: world.restart(where, seeds + 1000), device, 3, 1)
     return Result(
         game,
         torch.cuda.get_device_name() if device.startswith("cuda") else "cpu",
@@ -98,22 +99,9 @@ def measure(game: str, batch: int, device: str, runs: int, frames: int, classes:
     )
 
 
-def _median(work, device: str, runs: int, frames: int) -> float:  # type: ignore[no-untyped-def]
+def _median_s(work: Callable[[], object], device: str, runs: int, frames: int) -> float:
     """Seconds per call, median over runs."""
-    times = []
-    for _ in range(runs):
-        _wait(device)
-        start = time.perf_counter()
-        for _ in range(frames):
-            work()
-        _wait(device)
-        times.append((time.perf_counter() - start) / frames)
-    return statistics.median(times)
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
+    return timed({"": work}, device, runs, frames, warm_up=0)[""].median_ms / 1e3
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """True frames a second and milliseconds over worlds at once. Needs matplotlib (dreamcade[train])."""
+    """True frames a second and milliseconds over worlds at once. Needs matplotlib (the extra `train`)."""
     import matplotlib
 
     matplotlib.use("Agg")

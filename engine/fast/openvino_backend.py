@@ -6,7 +6,6 @@ where the CPU has instructions for it and a calibration belongs to the weights (
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,8 +67,9 @@ class OpenVinoBackend:
         path = graph_path(self.directory, self.config, part, calibration)
         try:
             return self.core.compile_model(self._read(path), "CPU", settings)
-        except RuntimeError:  # a cached graph that cannot be read: make it anew, once
-            shutil.rmtree(path.parent, ignore_errors=True)
+        except RuntimeError:  # perhaps a cached graph that cannot be read: make it anew, once
+            for file in (path, path.with_suffix(".bin")):  # others may be exporting into the same folder
+                file.unlink(missing_ok=True)
             path = graph_path(self.directory, self.config, part, calibration)
             return self.core.compile_model(self._read(path), "CPU", settings)
 

@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engine.fast.bands import Rows, split_rows
+from engine.fast.choose import paints_wide
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.leading import FollowingDecoder, FollowingWorld, LeadingDecoder, LeadingWorld
 from engine.fast.orders import Kind, Order
@@ -21,7 +22,7 @@ class SharedBackend(TorchBackend):
     for those. Raises UsageError where the model does not go over so many ranks."""
 
     def __init__(self, game: str, directory: Path, device: str, threads: int, crew: Crew) -> None:
-        super().__init__(game, directory, device, threads)
+        super().__init__(game, directory, device, threads, paints_wide(directory, device, None))
         self.crew = crew
 
     def world(self) -> StaticDream:

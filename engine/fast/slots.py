@@ -61,7 +61,9 @@ class WorldSlots:
         return self._taken[slot]
 
     def leave(self, dream: WorldStepper) -> None:
-        assert isinstance(dream, SlotDream) and self._taken.pop(dream.slot) is dream
+        assert isinstance(dream, SlotDream)
+        left = self._taken.pop(dream.slot)
+        assert left is dream
         self._free.append(dream.slot)
 
     def step(self, due: Sequence[Due]) -> list[Step]:

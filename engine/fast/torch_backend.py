@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.backend import Opening, Step
 from engine.fast.cuda_graph import GraphDecoder, GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.extrapolators import LearnedExtrapolator, SphereExtrapolator, TorchNet
@@ -142,6 +141,3 @@ class TorchEncoder:
             self.model(from_bytes(torch.from_numpy(p)[None].to(self.device))).cpu() for p in pictures
         ]
         return torch.cat(latents).numpy()
-
-
-__all__ = ["Opening", "SphereExtrapolator", "Step", "TorchBackend"]

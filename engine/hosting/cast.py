@@ -44,7 +44,7 @@ class SeatsCast:
             self._sender = FanOut([DistributedSender(rank) for rank in team.leading_decoders])
         if not team.together and "decoder" in seat.roles:
             receiver = DistributedReceiver(WORLD_RANK, players)
-            line.wake_on(receiver.wake.fileno())
+            line.wake_on(receiver.wake)
             self._latents = SortedLatents(receiver)
 
     def roles(self, start: Start, tell: Reporter) -> list[Role]:

@@ -3,6 +3,7 @@
 While others play, what takes its world long (opening, beginning again) is done aside; what comes for the
 world meanwhile waits for it. Whoever plays alone does it at once: nobody is held up."""
 
+import itertools
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -25,7 +26,8 @@ class HostedSession:
         self._line, self._tell, self._aside = line, tell, aside
         self._playing = self._stopped = False
         self._away: Role | None = None
-        self._task: Future[Opened | None] | None = None
+        self._tasks: deque[Future[Opened | None]] = deque()
+        """What its role was told aside, one thing after the other; the role is back when all are done."""
         self._away_since_s = 0.0
         self._waiting: deque[ToSession] = deque()
 
@@ -56,24 +58,25 @@ class HostedSession:
     def tend(self, alone: bool) -> None:
         """What was said aside is sent; a world that has come back hears what has waited. Raises what went
         wrong there, EngineError where it never ends."""
-        task, back = self._task, self._task is not None and self._task.done()
+        done_now = [task.done() for task in self._tasks]
         self._tell.post()
-        if task is None:
+        if not self._tasks:
             return
-        if not back:
+        for _ in itertools.takewhile(bool, done_now):
+            self._answer(self._tasks.popleft().result())
+        if self._tasks:
             if time.monotonic() - self._away_since_s > LOADING_S:
                 raise EngineError(f"a world did not begin within {LOADING_S:.0f} s: start the engine again")
             return
-        role, self._away, self._task = self._away, None, None
+        role, self._away = self._away, None
         assert role is not None
-        self._answer(task.result())
         while self._waiting and not self.is_away:
             self._pass_on(role, self._waiting.popleft(), alone)
 
     def wait(self) -> None:
         """Until what is done aside is done."""
-        if self._task is not None:
-            self._task.exception()
+        for task in self._tasks:
+            task.exception()
 
     def _pass_on(self, role: Role, message: ToSession, alone: bool) -> None:
         if role is self._away and isinstance(message, Stop):
@@ -89,7 +92,7 @@ class HostedSession:
 
     def _send_away(self, role: Role, message: ToSession) -> None:
         self._away, self._away_since_s = role, time.monotonic()
-        self._task = self._aside.start(lambda: done(role, message))
+        self._tasks.append(self._aside.start(lambda: done(role, message)))
 
     def _answer(self, opened: Opened | None) -> None:
         if opened is not None:

@@ -23,7 +23,7 @@ from engine.errors import EngineError
 
 MAX_TELEMETRY = 64
 MAX_LATENT = 256 * 10 * 15  # floats
-_HEADER = struct.Struct("<8q2d5i")  # the last five: draft, and sizes
+_HEADER = struct.Struct("<9q2d5i")  # the last five: draft, and sizes
 MESSAGE_BYTES = _HEADER.size + 4 * (MAX_TELEMETRY + MAX_LATENT)
 KEPT = 8
 """Newest latents of a session that nobody has drained yet: true ones and drafts."""
@@ -34,7 +34,8 @@ _BROKEN_S = 3.0
 class Latent:
     """A true step's result on its way to the decoder.
 
-    index: the picture's frame number; step: true steps executed in this epoch; seq, buttons: as in a Frame;
+    index: the picture's frame number; next_index: that of the true one after it (a draft's own, which comes
+    again as that); step: true steps executed in this epoch; seq, buttons: as in a Frame;
     slips: times the game clock slipped; clock_index: the game clock's time when this was sent, frames;
     world_ms: what the step took. draft: it was not taken yet, this is what it gives if buttons stay as they
     are since input `seq`; the true one follows. telemetry float32 [F], units; latent float32 [C, 10, 15].
@@ -44,6 +45,7 @@ class Latent:
     epoch: int
     index: int
     stride: int
+    next_index: int
     step: int
     seq: int
     buttons: int
@@ -73,7 +75,8 @@ class LatentReceiver(Protocol):
 
 
 class MemoryLink:
-    """Both ends in one process and one thread."""
+    """Both ends in one process; an epoch's first latent may come from another thread, where a session of
+    several begins aside."""
 
     def __init__(self) -> None:
         self._arrived: deque[Latent] = deque(maxlen=KEPT)
@@ -82,12 +85,18 @@ class MemoryLink:
         self._arrived.append(latent)
 
     def drain(self) -> list[Latent]:
-        arrived = list(self._arrived)
-        self._arrived.clear()
-        return arrived
+        return emptied(self._arrived)
 
     def close(self) -> None:
         self._arrived.clear()
+
+
+def emptied(arrived: deque[Latent]) -> list[Latent]:
+    """What is there, oldest first; what another thread adds meanwhile is in it or stays."""
+    latents = []
+    while arrived:
+        latents.append(arrived.popleft())
+    return latents
 
 
 class FanOut:
@@ -194,7 +203,7 @@ class DistributedSender:
 
 class DistributedReceiver:
     """Decoder's end. Two buffers: the next receive is posted before the last message is read. `wake` becomes
-    readable when something has come."""
+    readable when something has come; RankLine empties it."""
 
     def __init__(self, from_rank: int, sessions: int = 1) -> None:
         """sessions: at once; of each the newest few are kept."""
@@ -211,13 +220,8 @@ class DistributedReceiver:
 
     def drain(self) -> list[Latent]:
         """Raises EngineError when the link has been broken for a while."""
-        with contextlib.suppress(BlockingIOError):
-            self.wake.recv(4096)
         check_link(self._broken_s, "world")
-        arrived = []
-        while self._arrived:
-            arrived.append(self._arrived.popleft())
-        return arrived
+        return emptied(self._arrived)
 
     def close(self) -> None:
         self.wake.close()

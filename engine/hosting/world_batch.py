@@ -4,7 +4,6 @@ step together.
 In the way of one frame: it stands where a WorldRole alone does, between the closing of button windows and the
 latents' links. A session waits at most for the batch that is under way."""
 
-import math
 import time
 from collections.abc import Iterable
 
@@ -19,9 +18,6 @@ class WorldBatch:
 
     def __init__(self, slots: WorldSlots) -> None:
         self._slots = slots
-
-    def seconds_until_due(self, worlds: Iterable[WorldRole], now_s: float) -> float:
-        return min((world.seconds_until_due(now_s) for world in worlds), default=math.inf)
 
     def step(self, worlds: Iterable[WorldRole], now_s: float) -> int:
         """Step every world whose window has closed, at once. Returns how many."""

@@ -7,9 +7,11 @@ here.
 import ipaddress
 import os
 import socket
+import stat
 
 from engine import keys
 from engine.errors import EngineError, UsageError
+from engine.keys import needs_keys
 
 _MAX_IPC_PATH = 100  # bytes; sockaddr_un has 108, libzmq and other systems take some
 
@@ -53,18 +55,6 @@ def _checked_tcp(text: str, rest: str) -> str:
     return address
 
 
-def needs_keys(address: str) -> bool:
-    """Whether others than this machine could reach it: then players are authenticated and the link is
-    encrypted."""
-    if not address.startswith("tcp://"):
-        return False
-    host = address.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
 def _require_players(text: str) -> None:
     try:
         players = keys.players()
@@ -85,6 +75,8 @@ def make_room(address: str) -> None:
     path = address.removeprefix("ipc://")
     if not os.path.lexists(path):
         return
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):  # a connect to a file is refused as a dead socket's is
+        raise EngineError(f"cannot listen on {address}: {path} is there and no socket; choose another path")
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

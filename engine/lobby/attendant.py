@@ -28,7 +28,8 @@ class Attendant:
         session.heard_s = time.monotonic()
         self._wait(session, False)
         match message:
-            case Buttons():
+            # Before, ranks would not take it: what is held then is new once the game has begun.
+            case Buttons() if session.welcomed:
                 if session.note_input(message.seq, session.heard_s):
                     self._ranks.tell(
                         Input(

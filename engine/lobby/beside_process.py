@@ -48,8 +48,10 @@ class BesideProcess:
         return self._session == session
 
     def follow(self, session: int, game: str) -> None:
-        """Let it play along, unless somebody else has it."""
-        if self._session not in (_NOBODY, session):
+        """Let it play along, unless somebody else has it. Asked again, it goes on where it is."""
+        if self.following(session):
+            return
+        if self._session != _NOBODY:
             reason = "another player of this engine has the simulator beside their dream; try again later"
             self._tell_player(session, BesideState(state="stopped", reason=reason))
             return

@@ -4,6 +4,7 @@ A session is loading until every role it needs has opened, then it is welcomed a
 """
 
 import math
+import secrets
 from collections import deque
 from typing import Protocol
 
@@ -13,11 +14,10 @@ from engine import machine
 from engine.inner import Opened, Start
 from engine.pacing.clock import MAX_LAG
 from engine.pacing.session import NO_INPUT
-from engine.protocol import PROTOCOL_VERSION, Frame, Hello, Loading, Message, Welcome
+from engine.protocol import PROTOCOL_VERSION, SESSION_KEPT_S, Frame, Hello, Loading, Message, Welcome
 from games import GAMES
 
 WAITING_S = 1.5  # of silence, then the game waits: a client sends its buttons ten times a second
-SILENT_S = 30.0  # of silence, then the session ends; until then a lost link may come back
 SILENT_LOADING_S = 120.0  # a first start compiles, and a loading screen has little to say
 _INPUTS_REMEMBERED = 256
 _ROLES = {"dream": {"world", "decoder"}, "reference": {"simulator"}}
@@ -35,6 +35,7 @@ class ClientSession:
     def __init__(self, identity: bytes, number: int, hello: Hello, now_s: float, key: str = "") -> None:
         """key: the client's public key, where keys are needed."""
         self.identity, self.number, self.hello, self.key = identity, number, hello, key
+        self._name = f"{number}-{secrets.token_hex(8)}"  # numbers begin anew with every engine
         self.heard_s = now_s
         self.opened: list[Opened] = []
         self.outbox: deque[Message] = deque()
@@ -62,7 +63,7 @@ class ClientSession:
         )
 
     def is_silent(self, now_s: float) -> bool:
-        return now_s - self.heard_s > (SILENT_S if self.welcomed else SILENT_LOADING_S)
+        return now_s - self.heard_s > (SESSION_KEPT_S if self.welcomed else SILENT_LOADING_S)
 
     def should_wait(self, now_s: float) -> bool:
         """Whether the link seems lost."""
@@ -90,6 +91,10 @@ class ClientSession:
         while self.outbox and front.tell(self.identity, self.outbox[0]):
             self.outbox.popleft()
 
+    def is_asked_for_by(self, hello: Hello) -> bool:
+        """Whether it is what `hello` wants: one said again may have the seed of a later epoch."""
+        return msgspec.structs.replace(hello, seed=self.hello.seed) == self.hello
+
     def again(self) -> None:
         """The client said the same hello again: tell it where we are."""
         self.outbox.append(self._welcome or self._loading)
@@ -116,7 +121,7 @@ class ClientSession:
         cost = sum(max(one.cost_frames for one in self.opened if one.role == role) for role in roles)
         self._welcome = Welcome(
             version=PROTOCOL_VERSION,
-            session=str(self.number),
+            session=self._name,
             game=spec.name,
             mode=self.hello.mode,
             seed=self.hello.seed,

@@ -46,13 +46,16 @@ def _tell_playing(front: Front, sessions: Sequence[ClientSession]) -> None:
 
 
 def _tell_arriving(front: Front, words: Message, seconds: float) -> None:
-    until_s = time.monotonic() + seconds
+    until_s, poller = time.monotonic() + seconds, zmq.Poller()
+    poller.register(front.socket, zmq.POLLIN)
+    if front.guard is not None:  # whoever arrives with a key says nothing until it was let in
+        poller.register(front.guard.socket, zmq.POLLIN)
     while (left_s := until_s - time.monotonic()) > 0:
-        if front.socket.poll(int(left_s * 1000)):
-            if front.guard is not None:
-                front.guard.answer()
-            for letter in front.received():
-                front.tell(letter.client, words)
+        poller.poll(int(left_s * 1000))
+        if front.guard is not None:
+            front.guard.answer()
+        for letter in front.received():
+            front.tell(letter.client, words)
 
 
 def write_epitaph(listen: str, ending: Ending) -> None:

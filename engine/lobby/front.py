@@ -8,7 +8,8 @@ import zmq
 
 from engine.errors import EngineError
 from engine.inner import remove_ipc_file
-from engine.lobby.address import in_use, make_room, needs_keys
+from engine.keys import needs_keys
+from engine.lobby.address import in_use, make_room
 from engine.lobby.guard import Guard
 from engine.protocol import (
     PROTOCOL_VERSION,
@@ -39,7 +40,7 @@ class Letter:
 
 class Front:
     """Acquires the address; raises EngineError when it is taken. `address` has the port the system chose, if
-    it did; `garbage` counts what did not parse; `guard` is there where others can reach it."""
+    it did; `guard` is there where others can reach it."""
 
     def __init__(self, context: zmq.Context[Any], listen: str) -> None:
         make_room(listen)
@@ -70,7 +71,6 @@ class Front:
                 f"cannot listen on {listen}: {error.strerror}; choose another --listen"
             ) from None
         self.address = self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        self.garbage = 0
 
     def received(self) -> Iterator[Letter]:
         """Messages that are here, as many as may be taken at once. Those of a key that was revoked meanwhile
@@ -83,7 +83,6 @@ class Front:
             key = str(parts[0].get("User-Id")) if self.guard is not None and parts else ""
             if self.guard is None or self.guard.allows(key):
                 message = self._opened(client.bytes, parts[0].bytes) if len(parts) == 1 else None
-                self.garbage += message is None
                 yield Letter(client.bytes, message, key)
 
     def _opened(self, client: bytes, part: bytes) -> ToEngine | None:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from engine.lobby.client_session import SILENT_S, ClientSession
-from engine.protocol import Hello, Refused
+from engine.lobby.client_session import ClientSession
+from engine.protocol import SESSION_KEPT_S, Hello, Refused
 from games import GAMES
 
 
@@ -64,7 +64,7 @@ class Sessions:
         fix = "try again when {} left, or play on this machine: dreamcade play"
         if any(session.waiting for session in others):
             reason = "another player's link is lost, and their place is kept"
-            fix = f"try again in {SILENT_S:.0f} s, or play on this machine: dreamcade play"
+            fix = f"try again in {SESSION_KEPT_S:.0f} s, or play on this machine: dreamcade play"
         elif self.limit == 1:
             reason, fix = "another player is using this engine", fix.format("they have")
         else:

@@ -24,6 +24,7 @@ from engine.models.autoencoder import Decoder, Encoder
 from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.sight_net import SightNet
 from engine.models.stored import ENDING, compress, expand, file_name
+from engine.models.stored import SHIPPED as SHIPPED  # for all who load weights
 from engine.models.world_model import WorldModel
 
 WIDE, SIGHT = "decoder-wide", "sight"
@@ -32,7 +33,6 @@ OPTIONAL = ("extrapolator", WIDE, SIGHT)
 """Parts a directory may do without: there is something simpler in their place."""
 MOST_LEVELS = 127
 """Of a weight in int8, on either side of zero."""
-SHIPPED = Path(__file__).parents[2] / "assets" / "weights"
 _ADVICE = "reinstall dreamcade, or name a good directory with --weights"
 
 

@@ -1,8 +1,8 @@
 """Which picture is shown next: a true frame at its own index, or one filled in between. Pure logic.
 
 In the way of one frame: latents arrive from the world, the clock says which index is due, `choose` says what
-to decode for it. Indices never decrease; a filled frame reaches at most 2 x stride beyond the newest true
-one.
+to decode for it. Indices never decrease; a filled frame reaches at most twice as far beyond the newest true
+one as the next true one is.
 """
 
 import math
@@ -22,10 +22,6 @@ class Choice:
     @property
     def ahead(self) -> int:
         return self.index - self.base
-
-    @property
-    def kind(self) -> str:
-        return "filled" if self.ahead else "true"
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class Presentation:
         self, clock: GameClock, lag: LagChooser, turn: Turn = EVERY_FRAME, fills: bool = True
     ) -> None:
         self._clock, self._lag, self._turn, self._fills = clock, lag, turn, fills
-        self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, stride)
+        self._trues: deque[tuple[int, int]] = deque(maxlen=self.KEPT)  # (index, that of the next one)
         self._shown = -1
         self.decode_s = 0.0
 
@@ -68,9 +64,9 @@ class Presentation:
     def lag(self) -> int:
         return self._lag.lag
 
-    def arrived(self, index: int, stride: int, now_s: float) -> None:
-        """The true latent of `index` is here."""
-        self._trues.append((index, stride))
+    def arrived(self, index: int, next_index: int, now_s: float) -> None:
+        """The true latent of `index` is here; the one after it will be `next_index`'s."""
+        self._trues.append((index, next_index))
         if index and not self._clock.paused:
             self._lag.observe(self._clock.index(now_s) - index + self.decode_s * FPS)
 
@@ -97,7 +93,7 @@ class Presentation:
         if (base := self._base(due)) is None or self._clock.paused or not self._fills:
             return None
         index = self._turn.at_most(min(due, self._furthest(base, due)))
-        index -= self._turn.of * (index == sum(base))  # the next true frame's own place
+        index -= self._turn.of * (index == base[1])  # the next true frame's own place
         return Choice(index, base[0]) if index > max(self._shown, base[0]) else None
 
     def shown(self, choice: Choice) -> None:
@@ -117,7 +113,7 @@ class Presentation:
                 return math.inf
         elif base is not None:
             here = any(index == wanted for index, _ in self._trues)
-            wanted += self._turn.of * (wanted == sum(base) and not here)
+            wanted += self._turn.of * (wanted == base[1] and not here)
             if wanted > self._furthest(base, wanted):
                 true = self._unshown_true(math.floor(self._exactly_due(now_s)))
                 if true is None:
@@ -164,6 +160,6 @@ class Presentation:
         """The last index that may be filled in beyond a true frame: up to the next one's place, further once
         that one is a whole frame late. Where true frames always come later than the largest lag allows, never
         further, so that they can still be shown at their own index."""
-        index, stride = base
-        late = due > index + stride and not self._lag.saturated
-        return index + (2 * stride if late else stride - 1)
+        index, following = base
+        late = due > following and not self._lag.saturated
+        return 2 * following - index if late else following - 1

@@ -6,7 +6,7 @@ the share of it each button was held; the simulator role closes windows of one f
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -94,6 +94,12 @@ class ButtonTimeline:
             masks.append(held | touched)
         share = share_held(masks, self.n_buttons)
         return Window(begin, end, share, masks[-1], seq, tuple(masks))
+
+    def slipped(self, clock_index: float) -> None:
+        """The game clock was set back to `clock_index`: what has come counts from there, not when it gets as
+        far again."""
+        frame = max(int(clock_index), self._closed)
+        self._events = deque(replace(event, frame=min(event.frame, frame)) for event in self._events)
 
     def restart(self) -> None:
         """Game time begins again at 0; what is held stays held."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from engine import machine
 from engine.config import GameConfig
 from engine.layout import Split, make_plan
-from engine.profiles import SHIPPED, Profile, ProfileError, gpu_profiles
+from engine.profiles import SHIPPED, WIDE, Profile, ProfileError, gpu_profiles
 from engine.supervision.placement import shapes_at
 from engine.team import Team
+from engine.without import without
 from games import GAMES
 
 
@@ -50,11 +51,15 @@ def team_for(split: Split) -> Team:
 
 
 def fitting_profile(options: argparse.Namespace, hardware: str, folder: Path) -> Profile:
-    """Of this hardware and of models shaped like those that will be loaded. Raises ProfileError."""
-    shapes = shapes_at(options.game or next(iter(GAMES)), options.weights)
-    for profile in gpu_profiles(folder):
-        if profile.hardware == hardware and shapes is not None and same_shapes(profile, shapes):
-            return profile
+    """Of this hardware and of models shaped like those that will be loaded, best of that game with the
+    decoder that will paint. Raises ProfileError."""
+    game = options.game or next(iter(GAMES))
+    if (shapes := shapes_at(game, options.weights)) is not None:
+        fits = [p for p in gpu_profiles(folder) if p.hardware == hardware and same_shapes(p, shapes)]
+        wide = WIDE if shapes.wide_decoder is not None and "wide" not in without() else ""
+        wanted = (f"{game}{wide}", *(f"{other}{wide}" for other in GAMES))
+        if named := [p for preset in wanted for p in fits if p.model.preset == preset] or fits:
+            return named[0]
     raise ProfileError(f"no profile in {folder} is of {hardware} and these models")
 
 

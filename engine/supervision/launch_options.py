@@ -6,7 +6,8 @@ from typing import NoReturn
 from engine import machine
 from engine.errors import UsageError
 from engine.lobby.address import checked_address
-from engine.supervision.placement import players_of, team_of
+from engine.supervision.placement import players_of, shapes_at, team_of
+from engine.without import without
 from games import GAMES
 
 
@@ -49,6 +50,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )  # for tests: no weights, fake pictures
     options = parser.parse_args(argv)
     check(options)
+    options.game = options.game or game_of(options.weights)
     options.listen = checked_address(options.listen)
     return options
 
@@ -56,6 +58,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     if options.game and options.game not in GAMES:
         raise UsageError(f"unknown game {options.game!r}: choose one of {', '.join(GAMES)}")
+    if options.game and options.game != (game_of(options.weights) or options.game):
+        raise UsageError(
+            f"the weights in {options.weights} are for {game_of(options.weights)}, not {options.game}: "
+            "name others with --weights, or another --game"
+        )
     if not 0 <= options.stride <= 8:
         raise UsageError(f"stride {options.stride}: choose 1 to 8, or 0 for the engine's choice")
     if options.device == "cuda" and not machine.gpus():
@@ -65,4 +72,12 @@ def check(options: argparse.Namespace) -> None:
     asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
     if options.layout and asked != (1, 1, 1, "auto"):
         raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
+    without()
     players_of(options.players, options.device, team_of(options))
+
+
+def game_of(weights: str) -> str:
+    """The only game that these weights play; empty where none are named, or where they are not good, which
+    the rank that loads them explains."""
+    shapes = shapes_at("", weights) if weights else None
+    return shapes.game if shapes is not None and shapes.game in GAMES else ""

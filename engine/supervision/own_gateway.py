@@ -15,11 +15,12 @@ from engine.team import Team
 
 
 class OwnGateway:
-    """Started at once; when it ends, so does this rank's main loop. `failed` says why, if it said so."""
+    """Started at once; when it ends, so does this rank's main loop, and the reason is said here: the rank may
+    be at something that takes longer than it is given then. `failed`: it ended by itself."""
 
     def __init__(self, options: argparse.Namespace, team: Team, lifeline: Lifeline) -> None:
         self._lifeline, self._events = lifeline, queue.SimpleQueue[Event]()
-        self.failed = ""
+        self.failed = False
         arguments = gateway_arguments(
             options.listen, options.inner, team, options.players, options.game, options.stride
         )
@@ -37,11 +38,14 @@ class OwnGateway:
             self._child.process.kill()
 
     def _watch(self) -> None:
+        reason = ""
         while (report := self._events.get().report) is not None:
             if isinstance(report, Listening):
                 print(f"dreamcade: listening on {report.address}", file=sys.stderr, flush=True)
             elif isinstance(report, Failed):
-                self.failed = report.reason
+                reason = report.reason
         if not self._lifeline.stopping:
-            self.failed = self.failed or f"the gateway {self._child.last_words()}"
+            self.failed = True
+            reason = reason or f"the gateway {self._child.last_words()}"
+            print(f"dreamcade: error: {reason}", file=sys.stderr, flush=True)
             self._lifeline.stop()

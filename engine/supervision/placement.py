@@ -10,11 +10,11 @@ from pathlib import Path
 from engine import machine
 from engine.config import GameConfig
 from engine.errors import UsageError
+from engine.models.stored import SHIPPED
 from engine.team import Team, check_players, check_tokens
 from games import GAMES
 
 _PLAYERS_ON_A_GPU = 4  # every step computes all their worlds, whoever plays
-SHIPPED_WEIGHTS = Path(__file__).resolve().parents[2] / "assets" / "weights"
 
 
 def together_or_apart(option: str, device: str, cores: int, gpus: int) -> bool:
@@ -82,7 +82,7 @@ def check_shapes(team: Team, game: str, weights: str) -> None:
 def shapes_at(game: str, weights: str) -> GameConfig | None:
     """The shapes of the weights that `game` will use, without loading them; None where those are not good,
     which the rank that loads them explains."""
-    path = (Path(weights) if weights else SHIPPED_WEIGHTS / game) / "config.json"
+    path = (Path(weights) if weights else SHIPPED / game) / "config.json"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         return GameConfig.from_json({name: value for name, value in data.items() if name != "files"})

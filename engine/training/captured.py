@@ -28,17 +28,18 @@ class Graph:
 class Captured:
     """A function of tensors and plain keywords, captured once for each set of shapes and keywords.
 
-    It must not wait for the device nor read values back. Whatever else it reads or writes must stay where it
-    is in memory. What it returns (a tensor, a tuple of them, or None) is overwritten by the next call."""
+    device: where it computes; None: where its first tensor is. It must not wait for the device nor read
+    values back. Whatever else it reads or writes must stay where it is in memory. What it returns (a tensor,
+    a tuple of them, or None) is overwritten by the next call."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[..., Any], device: str | None = None) -> None:
+        self.function, self.device = function, device
         self.calls: dict[Any, int] = {}
         self.graphs: dict[Any, Graph] = {}
         self.stream: torch.cuda.Stream | None = None
 
     def __call__(self, *given: Tensor, **plain: Any) -> Any:
-        if not torch.cuda.is_available():
+        if (self.device or given[0].device.type) != "cuda":  # a CPU's work would not be in the graph
             return self.function(*given, **plain)
         key = (tuple((t.shape, t.dtype) for t in given), tuple(sorted(plain.items())))
         self.calls[key] = self.calls.get(key, 0) + 1

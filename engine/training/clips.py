@@ -5,7 +5,7 @@ told apart per frame ahead: steady (buttons as in the last step all the way), bu
 (a crash, death, respawn or new level in between). Seeds are scouted without pictures first: events are
 rare."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,6 +91,15 @@ def choose(
         chosen += [places[i] for i in random.permutation(len(places))[: quota[case]]]
     total = sum(counts.values())
     return sorted(chosen), {case: round(count / total, 3) for case, count in counts.items()}
+
+
+def chosen_clips(
+    game: str, scouted: Scouted, chosen: Sequence[tuple[int, int]], stride: int
+) -> Iterator[tuple[int, list[Clip]]]:
+    """What `choose` chose: a world's number and its clips, one world after the other."""
+    for world in sorted({world for world, _ in chosen}):
+        times = [t for place, t in chosen if place == world]
+        yield world, clips_of(game, scouted, world, times, stride)
 
 
 def clips_of(game: str, scouted: Scouted, world: int, times: Sequence[int], stride: int) -> list[Clip]:

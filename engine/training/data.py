@@ -60,7 +60,7 @@ class Simulation:
         self.bits = torch.tensor([int(b) for b in self.spec.buttons], device=device)
         self.held = torch.zeros(batch, len(self.bits), device=device)
         self.pinned = [Pinned(self.world), Pinned(self.drivers)] if device == "cuda" else []
-        self.frame = Captured(self._frame)
+        self.frame = Captured(self._frame, torch.device(device).type)
 
     def advance(self, strides: Tensor, max_stride: int) -> Tensor:
         """Each world by its own number of frames, int64 [B] in 0..max_stride. Returns the share of those
@@ -87,9 +87,10 @@ class Simulation:
         for pinned in self.pinned:
             pinned.settle()
 
-    def play_in(self, frames: int = PLAYED_IN_FRAMES) -> None:
-        """Every world played for a while of its own, up to so many frames, before its lifetime: clips begin
-        anywhere in a game."""
+    def play_in(self, frames: int | None = None) -> None:
+        """Every world played for a while of its own, up to so many frames (None: PLAYED_IN_FRAMES), before
+        its lifetime: clips begin anywhere in a game."""
+        frames = PLAYED_IN_FRAMES if frames is None else frames
         played = torch.randint(frames, (self.batch,), device=self.device)
         self.advance(played, frames)
         self.lifetime = self.lifetime + played

@@ -27,7 +27,7 @@ from engine.models.autoencoder import from_bytes
 from engine.models.extrapolator_net import ExtrapolatorNet
 from engine.models.weights import has_part, load_part
 from engine.training import measures
-from engine.training.clips import Clip, choose, clips_of, scout
+from engine.training.clips import Clip, choose, chosen_clips, scout
 
 Fill = Callable[[np.ndarray, np.ndarray, np.ndarray, float], np.ndarray]
 """engine.backend.Extrapolator.extrapolate."""
@@ -245,9 +245,8 @@ def measure_filled(
     scouted = scout(game, seeds, frames)
     chosen, shares = choose(scouted, stride, {"steady": clips, "buttons": clips, "events": (clips + 1) // 2})
     filling = Filling(backend, directory, ssim=False)
-    for world in sorted({world for world, _ in chosen}):
-        times = [t for place, t in chosen if place == world]
-        for clip in clips_of(game, scouted, world, times, stride):
+    for _, of_world in chosen_clips(game, scouted, chosen, stride):
+        for clip in of_world:
             filling.add(clip)
     table = filled_table(filling.scores, filling.names, stride, shares)
     wanted = ("psnr_db", "excess_mse_removed")

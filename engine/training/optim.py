@@ -133,7 +133,7 @@ class Training:
         self._agree()
         self.average = [p.detach().clone() for p in parameters]
         self.blend = torch.zeros((), device=device)
-        self.captured = Captured(self._update)
+        self.captured = Captured(self._update, device.type)
 
     @torch.no_grad()
     def _agree(self) -> None:

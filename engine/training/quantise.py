@@ -36,18 +36,14 @@ from engine.models.weights import SHIPPED, load_part
 from engine.training import measures
 from engine.training.command import errors_said
 from engine.training.evaluation.truth import CONTEXT_STEPS, play_truth
-from engine.training.quantise_world import LONG_STEPS, calibrate
+from engine.training.quantise_world import LONG_STEPS, MOST_LOSS_DB, STRIDE, TAILS, calibrate
 from engine.without import VARIABLE
 from games import GAMES, TRAIN_SEEDS
 
-MOST_LOSS_DB = 0.3
 MOST_SPARED = 0.3
 """Share of a decode's products that may stay in floating point, should int8 cost more than that."""
-STRIDE = 4
 _DREAMED_STEPS = 60
 _TRIED_LATENTS, _JUDGED_LATENTS = 56, 14
-_TAILS = (0.0, 1e-5, 1e-4, 1e-3)
-"""Shares of the rarest values that may be cut off on either side."""
 _HELD = " ".join(f"{name}={value}" for name, value in HELD_TO_AVX2.items())
 _WORTH = 0.995
 """A change is made if the error falls below this share of what it was."""
@@ -105,7 +101,7 @@ def candidates(decoder: Decoder, latents: np.ndarray) -> dict[str, list[tuple[fl
     made = {}
     for name, parts in seen.items():
         values = np.concatenate(parts)
-        cut = [np.quantile(values, (tail, 1 - tail)) for tail in _TAILS]
+        cut = [np.quantile(values, (tail, 1 - tail)) for tail in TAILS]
         ends = [(float(low), float(high)) for low, high in cut]
         low, high = ends[0]
         made[name] = [*ends, (low * 0.93, high), (low, high * 0.93)]
@@ -114,7 +110,7 @@ def candidates(decoder: Decoder, latents: np.ndarray) -> dict[str, list[tuple[fl
 
 def search(trial: DecoderTrial, found: dict[str, list[tuple[float, float]]]) -> tuple[Ranges, float]:
     """The best of the candidates for each convolution, from the pixels backwards; and the error left."""
-    starts = [{name: ends[way] for name, ends in found.items()} for way in range(len(_TAILS))]
+    starts = [{name: ends[way] for name, ends in found.items()} for way in range(len(TAILS))]
     least, ranges = min(((trial.error(start), start) for start in starts), key=lambda one: one[0])
     for name in reversed(list(found)):
         for ends in found[name]:

@@ -34,7 +34,8 @@ that cannot be measured refuses the world."""
 LONG_STEPS = 2000
 STRIDE = 4
 _DREAMED_STEPS = 40
-_TAILS = (0.0, 1e-5, 1e-4, 1e-3)
+TAILS = (0.0, 1e-5, 1e-4, 1e-3)
+"""Shares of the rarest values that may be cut off on either side."""
 _WORTH = 0.98
 SPARED = 0.5
 """A kind of product that makes more than this share of all the error stays in floating point: what is a small
@@ -89,20 +90,20 @@ class WorldTrial:
 
 def cuts(values: np.ndarray) -> list[tuple[float, float]]:
     """The whole range, and what is left of it without its rarest values."""
-    return [(float(low), float(high)) for low, high in (np.quantile(values, (t, 1 - t)) for t in _TAILS)]
+    return [(float(low), float(high)) for low, high in (np.quantile(values, (t, 1 - t)) for t in TAILS)]
 
 
 def search(trial: WorldTrial, found: Found) -> tuple[Ranges, float]:
     """One cut for each kind of product (all layers' alike), and the error left."""
     kinds = sorted({kind(name) for name in found})
-    starts = [dict.fromkeys(kinds, way) for way in range(len(_TAILS))]
+    starts = [dict.fromkeys(kinds, way) for way in range(len(TAILS))]
 
     def ranges(ways: dict[str, int]) -> Ranges:
         return {name: ends[ways[kind(name)]] for name, ends in found.items()}
 
     least, ways = min(((trial.error(ranges(start)), start) for start in starts), key=lambda one: one[0])
     for name in kinds:
-        for way in range(len(_TAILS)):
+        for way in range(len(TAILS)):
             changed = {**ways, name: way}
             if changed != ways and (error := trial.error(ranges(changed))) < _WORTH * least:
                 least, ways = error, changed

@@ -17,9 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
+from threading import Event
 
 import torch
 
@@ -143,14 +144,20 @@ class Stages:
         return [sys.executable, "-m", f"engine.training.{stage}", self.game, *options]
 
 
-def run_stage(command: list[str], log: Path, gpus: str | None = None) -> None:
+Running = list[subprocess.Popen[str]]
+"""Stages that have begun, in order."""
+
+
+def run_stage(command: list[str], log: Path, gpus: str | None = None, running: Running | None = None) -> None:
     """Run (on GPUs, where some are named, as CUDA_VISIBLE_DEVICES has them), copy what is printed to `log`;
-    SystemExit with the stage's code if it fails."""
+    SystemExit with the stage's code if it fails. running: its process is added to these."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus else {})
     pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "env": environment}
     with log.open("w") as file, subprocess.Popen(command, **pipe) as process:  # type: ignore[call-overload]
         assert process.stdout is not None
+        if running is not None:
+            running.append(process)
         for line in process.stdout:
             print(line, end="", flush=True)
             file.write(line)
@@ -172,6 +179,7 @@ class Whole:
         self.args, self.gpus = args, gpu_names() if torch.cuda.is_available() else []
         self.stages = Stages(args.game, args.out, args.resume)
         self.total = sum(SHARES[stage] for stage in args.stages)
+        self.failed = Event()
 
     def run(self) -> None:
         for group in GROUPS:
@@ -194,17 +202,28 @@ class Whole:
         free: SimpleQueue[list[str]] = SimpleQueue()
         for first in range(0, max(1, len(self.gpus) - each + 1), each):
             free.put(self.gpus[first : first + each])
+        running: Running = []
         with ThreadPoolExecutor(len(stages)) as pool:
-            for done in [pool.submit(self._stage, stage, free) for stage in stages]:
-                done.result()
+            futures = [pool.submit(self._stage, stage, free, running) for stage in stages]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            errors = [error for future in done if (error := future.exception()) is not None]
+            if errors:  # what goes on beside it, or waits for its GPUs, would be for nothing
+                for process in running:
+                    process.terminate()
+                raise errors[0]
 
-    def _stage(self, stage: str, free: SimpleQueue[list[str]]) -> None:
+    def _stage(self, stage: str, free: SimpleQueue[list[str]], running: Running) -> None:
         gpus = free.get()
         try:
+            if self.failed.is_set():
+                return
             count = max(1, len(gpus))
             minutes = self.args.minutes * SHARES[stage] / self.total / count - OVERHEAD_S / 60
             command = self.stages.command(stage, max(0.1, minutes), count)
-            run_stage(command, self._log(stage), ",".join(gpus) or None)
+            run_stage(command, self._log(stage), ",".join(gpus) or None, running)
+        except BaseException:
+            self.failed.set()  # before whoever waits for these GPUs has them
+            raise
         finally:
             free.put(gpus)
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from engine.backend import FrameDecoder, FrameEncoder, Opening, Step, WorldStepper
+from engine.pacing.session import share_held
 from engine.training import measures
 from engine.training.evaluation.pictures import halved
 from engine.training.evaluation.progress import counted
 from engine.training.evaluation.rollout import as_float
-from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, driven_world, play_clip, shares
+from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, driven_world, play_clip
 from engine.training.reader import small
 from games import GAMES
 from games.world import World
@@ -139,7 +140,7 @@ def dream(
     for number in counted(steps, stride, who):
         pilot.see(step.telemetry)
         masks = [pilot.decide(frame) for frame in range(stride)]
-        step = world.step(shares(masks, game), stride)
+        step = world.step(share_held(masks, GAMES[game].n_buttons), stride)
         trace.add(decoder.decode(step.latent), step.telemetry, masks, step.latent)
         far = astray(step.latent, encoder, decoder) if trace.measured(number) else float("nan")
         trace.astray.append(far)

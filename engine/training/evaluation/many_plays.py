@@ -17,12 +17,14 @@ from torch import Tensor
 from engine.backend import Opening, Step, Worlds, WorldStepper
 from engine.fast.slots import Due, WorldSlots
 from engine.fast.static_dream import StaticDream
+from engine.pacing.session import share_held
 from engine.training.evaluation.canvas import Canvas, astray
 from engine.training.evaluation.long_play import WARM_UP_FRAMES, Trace
 from engine.training.evaluation.progress import counted
 from engine.training.evaluation.recorder import Recorder
 from engine.training.evaluation.simulators import Simulators
-from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot, shares
+from engine.training.evaluation.truth import CONTEXT_STEPS, Pilot
+from games import GAMES
 
 SEEING_FRAMES = 4  # a pilot sees telemetry so often in the warm-up, see truth.driven_world
 
@@ -46,7 +48,7 @@ def start_all(game: str, seeds: Sequence[int], stride: int, canvas: Canvas, devi
     for _ in range(CONTEXT_STEPS):
         masks = simulators.steer(pilots, stride)
         pictures = simulators.render()
-        held = np.stack([shares(one, game) for one in masks])
+        held = np.stack([share_held(one, GAMES[game].n_buttons) for one in masks])
         rows.append((canvas.encode(pictures), held, simulators.telemetry()))
     latents, buttons, telemetry = (np.stack(column, 1) for column in zip(*rows))
     strides = np.full(CONTEXT_STEPS, stride)
@@ -70,7 +72,8 @@ def dream_all(
             for pilot, step in zip(pilots, newest):
                 pilot.see(step.telemetry)
             masks = [[pilot.decide(frame) for frame in range(stride)] for pilot in pilots]
-            newest = step_all(worlds, dreams, [shares(one, game) for one in masks], stride)
+            held = [share_held(one, GAMES[game].n_buttons) for one in masks]
+            newest = step_all(worlds, dreams, held, stride)
             latents = latents_of(newest)
             pictures = canvas.paint(latents)
             recorder.add(pictures, telemetry_of(newest), masks, latents)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from client.autopilot import Autopilot
 from engine.backend import Opening
+from engine.pacing.session import share_held
 from engine.training.reader import small
 from games import GAMES, simulator
 from games.world import World
@@ -89,12 +90,6 @@ class Pilot:
         return other
 
 
-def shares(masks: list[int], game: str) -> np.ndarray:
-    """Masks of a step's frames -> the share of them each button was held, float32 [N]."""
-    held = [[bool(mask & int(b)) for b in GAMES[game].buttons] for mask in masks]
-    return np.asarray(held, np.float32).mean(0)
-
-
 def play_clip(
     game: str, world: World, player: Player, stride: int, steps: int, keep: Collection[int] = ()
 ) -> TrueClip:
@@ -110,7 +105,8 @@ def play_clip(
         picture, of_class = world.render_classes()
         if step < CONTEXT_STEPS or step in keep:
             pictures[step], classes[step] = picture[0].numpy(), of_class[0].numpy()
-        rows.append((small(picture)[0], shares(masks, game), world.telemetry()[0].numpy()))
+        held = share_held(masks, world.spec.n_buttons)
+        rows.append((small(picture)[0], held, world.telemetry()[0].numpy()))
     looks, buttons, telemetry = zip(*rows)
     return TrueClip(torch.stack(looks), np.stack(buttons), np.stack(telemetry), pictures, classes)
 
