@@ -129,18 +129,28 @@ def test_both_play_the_same_buttons_at_the_same_frames() -> None:
         assert me.expect(BesideState).state == "starting"
         wait_for(lambda: watch(me, 0.3)[1], 120.0, "no picture of the simulator came")
         me.hold(THROTTLE)
-        dream, simulated, _ = watch(me, 1.0)
-        both = sorted(dream.keys() & simulated.keys())
-        assert len(both) > 3 and len({simulated[index] for index in both}) > 2
+        dream, simulated = {}, {}
+
+        def common() -> list[int]:
+            """Frames that both have shown by now."""
+            shown = watch(me, 0.5)
+            dream.update(shown[0])
+            simulated.update(shown[1])
+            return sorted(dream.keys() & simulated.keys())
+
+        enough = lambda of: len(of) > 3 and len({simulated[index] for index in of}) > 2  # noqa: E731
+        wait_for(lambda: enough(common()), 60.0, "they hardly ever showed the same frame")
+        both = common()
         assert all(dream[index] == simulated[index] for index in both)
 
         me.send(Command(kind="reset"))
         wait_for(lambda: min(watch(me, 0.3)[1], default=both[0]) < both[0], 30.0, "it did not begin anew")
 
         os.kill(running.processes()["beside"], signal.SIGKILL)
-        dream, simulated, states = watch(me, 1.0)
+        states: list[BesideState] = []
+        wait_for(lambda: states.extend(watch(me, 0.5)[2]) or states, 30.0, "nothing was said of its end")
         assert [state.state for state in states] == ["stopped"] and states[0].reason
-        assert len(dream) > 5  # the dream goes on
+        wait_for(lambda: len(watch(me, 0.5)[0]) > 5, 30.0, "the dream does not go on")
         me.send(Command(kind="beside"))  # and it can be asked for again
         wait_for(lambda: watch(me, 0.3)[1], 120.0, "the simulator did not come back")
         me.send(Command(kind="alone"))

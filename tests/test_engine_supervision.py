@@ -10,7 +10,7 @@ import pytest
 from engine import machine
 from engine.errors import EngineError, UsageError
 from engine.lobby.address import in_use, make_room
-from engine.protocol import Hello, Loading, Ping, Refused, Welcome, hello_version, pack
+from engine.protocol import Frame, Hello, Loading, Ping, Refused, Welcome, hello_version, pack
 from engine.supervision.launch_options import check, parse
 from engine.supervision.placement import (
     child_environment,
@@ -86,7 +86,7 @@ def test_a_dead_engines_socket_is_replaced_and_a_living_ones_is_not():
             me.join()
             with engine(listen=first.address) as third:
                 assert third.wait(10) == 1 and "address in use" in third.stderr
-            assert path.exists() and me.frames(0.2)
+            assert path.exists() and me.expect(Frame)
         first.process.stdin.close()
         assert first.wait() == 0
         first.assert_nothing_left()
@@ -138,7 +138,7 @@ def test_an_engine_for_one_game_talks_tcp_answers_while_it_loads_and_refuses_the
             assert isinstance(first, Loading) and first.stage == "starting the engine"
             assert me.expect(Loading).fraction >= first.fraction
             assert me.expect(Welcome).game == "platformer"
-            assert me.frames(0.2)
+            assert me.expect(Frame)
 
 
 @pytest.mark.parametrize(("both", "useful"), [(1.0, 2), (1.9, 1)], ids=["two cores", "one core twice"])
@@ -192,7 +192,7 @@ def test_auto_layout_on_a_cpu_says_what_it_does_and_serves():
         said = running.line()
         assert said.startswith("dreamcade: layout: no layout to choose on a CPU")
         with player(running.line().split()[-1]) as me:
-            assert me.join() and me.frames(0.2)
+            assert me.join() and me.expect(Frame)
 
 
 @pytest.mark.parametrize(("given", "wanted"), [(None, "1"), ("3", "3")])

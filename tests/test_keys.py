@@ -18,7 +18,7 @@ from client.connection import Connection
 from client.errors import UserError
 from client.options import PlayOptions
 from engine import keys
-from engine.protocol import PROTOCOL_VERSION, Ended, Hello, Ping
+from engine.protocol import PROTOCOL_VERSION, Ended, Frame, Hello, Ping
 from engine.supervision.placement import free_port
 from tests.engine_harness import ROOT, Engine, Player, engine
 from tests.test_client_play import keep_environment  # noqa: F401
@@ -125,7 +125,7 @@ def test_revoking_ends_a_live_session_and_the_key_opens_nothing_any_more(
     _, address = open_engine
     friend = KeyedPlayer(address, keys.own_keys(), keys.own_keys().public)
     friend.join()
-    assert friend.frames(0.2)
+    assert friend.expect(Frame)
     keys.revoke("me")
     begun_s = time.monotonic()
     assert "revoked" in friend.expect(Ended, 3.0).reason and time.monotonic() - begun_s < 2
