@@ -1,6 +1,7 @@
 """The client's end of the wire."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -33,28 +34,39 @@ WELCOME = Welcome(
 )
 
 
-def test_what_follows_a_welcome_is_left_for_whoever_plays(tmp_path: Path) -> None:
-    """A recording lacks its dream's beginning otherwise, where both come at once."""
+@pytest.fixture
+def router(tmp_path: Path) -> Iterator[zmq.Socket[bytes]]:
+    """An engine's end, at ipc://TMP_PATH/front."""
     context = zmq.Context()
-    router = context.socket(zmq.ROUTER)
-    router.linger = 0
-    router.bind(f"ipc://{tmp_path}/front")
-    connection = Connection(f"ipc://{tmp_path}/front")
-    try:
-        while not connection.send(Hello(version=PROTOCOL_VERSION, game="racing")):
-            connection.wait(0.01)
-        client, _ = router.recv_multipart()
-        beginning = Beginning(epoch=0, seed=1, stride=4, noise_seed=1)
-        for message in (WELCOME, beginning):
-            router.send_multipart([client, pack(message)])
-        got = []
-        while len(got) < 2:
-            assert connection.wait(5.0), "nothing came"
-            got.append(connection.drain(0.0).control)
-        assert got == [(WELCOME,), (beginning,)]
-    finally:
-        connection.close()
-        context.destroy(linger=0)
+    end = context.socket(zmq.ROUTER)
+    end.linger = 0
+    end.bind(f"ipc://{tmp_path}/front")
+    yield end
+    context.destroy(linger=0)
+
+
+@pytest.fixture
+def connection(router: zmq.Socket[bytes], tmp_path: Path) -> Iterator[Connection]:
+    """It has said hello."""
+    made = Connection(f"ipc://{tmp_path}/front")
+    wait_for(lambda: made.send(WELCOME_ME), 20.0, "no link")
+    yield made
+    made.close()
+
+
+def test_what_follows_a_welcome_is_left_for_whoever_plays(
+    router: zmq.Socket[bytes], connection: Connection
+) -> None:
+    """A recording lacks its dream's beginning otherwise, where both come at once."""
+    client, _ = router.recv_multipart()
+    beginning = Beginning(epoch=0, seed=1, stride=4, noise_seed=1)
+    for message in (WELCOME, beginning):
+        router.send_multipart([client, pack(message)])
+    got = []
+    while len(got) < 2:
+        assert connection.wait(5.0), "nothing came"
+        got.append(connection.drain(0.0).control)
+    assert got == [(WELCOME,), (beginning,)]
 
 
 def test_a_link_that_was_made_anew_is_noticed() -> None:
@@ -120,25 +132,17 @@ def test_an_engine_is_reached_over_ipv6() -> None:
         context.destroy(linger=0)
 
 
-def test_epochs_count_on_from_one_session_to_the_next(tmp_path: Path) -> None:
-    context = zmq.Context()
-    router = context.socket(zmq.ROUTER)
-    router.linger = 0
-    router.bind(f"ipc://{tmp_path}/front")
-    connection = Connection(f"ipc://{tmp_path}/front")
-    try:
-        wait_for(lambda: connection.send(WELCOME_ME), 20.0, "no link")
-        client, _ = router.recv_multipart()
-        told: list[int] = []
-        for session, epochs in (("a", 2), ("b", 1)):
-            router.send_multipart([client, pack(msgspec.structs.replace(WELCOME, session=session))])
-            for epoch in range(epochs):
-                beginning = Beginning(epoch=epoch, seed=1, stride=4, noise_seed=1)
-                picture = pack(frame(0, epoch=epoch, width=2, height=2), bytes(12))
-                for part in (pack(beginning), picture):
-                    router.send_multipart([client, part])
-                    told.append(next_epoch(connection))
-        assert told == [0, 0, 1, 1, 2, 2] and connection.first_epoch == 2
-    finally:
-        connection.close()
-        context.destroy(linger=0)
+def test_epochs_count_on_from_one_session_to_the_next(
+    router: zmq.Socket[bytes], connection: Connection
+) -> None:
+    client, _ = router.recv_multipart()
+    told: list[int] = []
+    for session, epochs in (("a", 2), ("b", 1)):
+        router.send_multipart([client, pack(msgspec.structs.replace(WELCOME, session=session))])
+        for epoch in range(epochs):
+            beginning = Beginning(epoch=epoch, seed=1, stride=4, noise_seed=1)
+            picture = pack(frame(0, epoch=epoch, width=2, height=2), bytes(12))
+            for part in (pack(beginning), picture):
+                router.send_multipart([client, part])
+                told.append(next_epoch(connection))
+    assert told == [0, 0, 1, 1, 2, 2] and connection.first_epoch == 2

@@ -71,15 +71,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture
-def cut(whole: Path, tmp_path: Path) -> Path:
-    """All of its lines, most of its video."""
-    directory = Path(shutil.copytree(whole, tmp_path / "cut"))
+def cut_off(whole: Path, folder: Path) -> Path:
+    """A copy in `folder`: all of its lines, most of its video, as a kill leaves them."""
+    directory = Path(shutil.copytree(whole, folder / "cut"))
     meta = json.loads((directory / META).read_text()) | {"completed": False}
     (directory / META).write_text(json.dumps(meta))
     video = (directory / VIDEO).read_bytes()
     (directory / VIDEO).write_bytes(video[: len(video) * 3 // 4])
     return directory
+
+
+@pytest.fixture
+def cut(whole: Path, tmp_path: Path) -> Path:
+    return cut_off(whole, tmp_path)
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ import pytest
 from client.errors import UserError
 from client.export import export
 from client.recorder import Recorder
-from client.recording import FRAMES, META, VIDEO, load
+from client.recording import FRAMES, load
 from client.replay import VideoReader
 from engine.protocol import Beginning
-from tests.test_client_recorder import picture, recorder, wait_until_written
+from tests.test_client_recorder import cut_off, picture, recorder, wait_until_written
 
 FORMS = ("mp4", "gif", "parquet")
 
@@ -43,13 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cut(whole: Path, tmp_path: Path) -> Path:
-    """All of its lines, most of its video: what a kill leaves."""
-    directory = Path(shutil.copytree(whole, tmp_path / "cut"))
-    meta = json.loads((directory / META).read_text()) | {"completed": False}
-    (directory / META).write_text(json.dumps(meta))
-    video = (directory / VIDEO).read_bytes()
-    (directory / VIDEO).write_bytes(video[: len(video) * 3 // 4])
-    return directory
+    return cut_off(whole, tmp_path)
 
 
 def table(path: Path) -> list[dict]:
