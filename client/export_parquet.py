@@ -56,7 +56,8 @@ def _save(path: Path, table: pa.Table) -> None:
 
 
 def _episodes(recording: Recording, frames: list[FrameRecord]) -> list[_Episode]:
-    """In order. An engine that was started anew in between counts epochs and their frames from 0 again."""
+    """In order. Epochs may begin at 0 again: where a client does not count them on from one session to the
+    next."""
     groups: list[list[FrameRecord]] = []
     for frame in frames:
         last = groups[-1][-1] if groups else None

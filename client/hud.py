@@ -6,7 +6,7 @@ from client.report import Live
 from client.theme import DIM, FILLED, GRID, INK, TRUE, WARN, Colour, Typeface, mark, panel
 from engine.protocol import Frame
 
-_HEIGHT = 40
+HEIGHT = 40
 _REFRESH_S = 0.25
 _LABEL, _VALUE = 12, 15
 
@@ -34,7 +34,7 @@ class Hud:
             self._live, self._refreshed_s = live, now_s
         live = self._live
         width = canvas.get_width() - 2 * GRID
-        canvas.blit(panel(width, _HEIGHT), (GRID, GRID))
+        canvas.blit(panel(width, HEIGHT), (GRID, GRID))
         key_ms = "–" if live.input_to_present_ms is None else f"{live.input_to_present_ms:.0f}"
         x = 3 * GRID
         x = self._cell(canvas, x, 80, "shown", f"{live.shown_fps:.1f}", "fps")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import pygame
 
+from client.hud import HEIGHT
 from client.theme import DIM, FAINT, FILLED, GRID, INK, TRUE, Typeface, panel
 from engine.protocol import Frame, StageTimes
 
@@ -13,7 +14,7 @@ _KEPT = 120  # frames, two seconds
 _BAR_PX, _GRAPH_H = 2, 36
 _MOST_MS = 50.0  # the graph's height
 _FRAME_MS = 1000 / 60
-_TOP = 56  # below the HUD's line
+_TOP = HEIGHT + 2 * GRID  # below the HUD's line
 _PAD, _TEXT = 12, 12
 
 

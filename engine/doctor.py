@@ -164,10 +164,9 @@ def find_problems(packages: dict[str, str], weights: tuple[Weights, ...]) -> tup
             Problem(what, "close other programs, or attach to a remote engine with --engine", severe=False)
         )
     if machine.useful_cores() < 2:
-        what = f"{machine.cores()} cores that do {machine.parallel_gain():g} times the work of one"
-        what = "one core" if machine.cores() < 2 else what
-        fix = "attach to a remote engine with --engine"
-        problems.append(Problem(f"{what}: pictures may be few", fix, severe=False))
+        several = f"{machine.cores()} cores that do {machine.parallel_gain():g} times the work of one"
+        what = f"{several if machine.cores() > 1 else 'one core'}: pictures may be few"
+        problems.append(Problem(what, "attach to a remote engine with --engine", severe=False))
     return tuple(problems)
 
 

@@ -58,12 +58,13 @@ class HostedSession:
     def tend(self, alone: bool) -> None:
         """What was said aside is sent; a world that has come back hears what has waited. Raises what went
         wrong there, EngineError where it never ends."""
-        done_now = [task.done() for task in self._tasks]
+        finished = list(itertools.takewhile(Future.done, self._tasks))
         self._tell.post()
         if not self._tasks:
             return
-        for _ in itertools.takewhile(bool, done_now):
-            self._answer(self._tasks.popleft().result())
+        for task in finished:
+            self._tasks.popleft()
+            self._answer(task.result())
         if self._tasks:
             if time.monotonic() - self._away_since_s > LOADING_S:
                 raise EngineError(f"a world did not begin within {LOADING_S:.0f} s: start the engine again")

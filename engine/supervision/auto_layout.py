@@ -54,12 +54,12 @@ def fitting_profile(options: argparse.Namespace, hardware: str, folder: Path) ->
     """Of this hardware and of models shaped like those that will be loaded, best of that game with the
     decoder that will paint. Raises ProfileError."""
     game = options.game or next(iter(GAMES))
-    if (shapes := shapes_at(game, options.weights)) is not None:
-        fits = [p for p in gpu_profiles(folder) if p.hardware == hardware and same_shapes(p, shapes)]
+    shapes = shapes_at(game, options.weights)
+    fits = [p for p in gpu_profiles(folder) if p.hardware == hardware and shapes and same_shapes(p, shapes)]
+    if shapes and fits:
         wide = WIDE if shapes.wide_decoder is not None and "wide" not in without() else ""
-        wanted = (f"{game}{wide}", *(f"{other}{wide}" for other in GAMES))
-        if named := [p for preset in wanted for p in fits if p.model.preset == preset] or fits:
-            return named[0]
+        wanted = [f"{game}{wide}", *(f"{other}{wide}" for other in GAMES)]
+        return min(fits, key=lambda p: [*wanted, p.model.preset].index(p.model.preset))
     raise ProfileError(f"no profile in {folder} is of {hardware} and these models")
 
 

@@ -58,9 +58,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def check(options: argparse.Namespace) -> None:
     if options.game and options.game not in GAMES:
         raise UsageError(f"unknown game {options.game!r}: choose one of {', '.join(GAMES)}")
-    if options.game and options.game != (game_of(options.weights) or options.game):
+    theirs = game_of(options.weights)
+    if options.game and theirs and options.game != theirs:
         raise UsageError(
-            f"the weights in {options.weights} are for {game_of(options.weights)}, not {options.game}: "
+            f"the weights in {options.weights} are for {theirs}, not {options.game}: "
             "name others with --weights, or another --game"
         )
     if not 0 <= options.stride <= 8:
@@ -72,7 +73,7 @@ def check(options: argparse.Namespace) -> None:
     asked = (options.world_ranks, options.decoder_ranks, options.bands, options.together)
     if options.layout and asked != (1, 1, 1, "auto"):
         raise UsageError("--layout auto chooses the ranks: leave --world-ranks and the like out")
-    without()
+    without()  # raises UsageError for a name it does not know
     players_of(options.players, options.device, team_of(options))
 
 
