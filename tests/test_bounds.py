@@ -67,10 +67,35 @@ def test_numbers_end_where_their_range_does():
     assert Bounds(RACING).kept(told) is told, "what is hardly off is not worth a change"
 
 
+@pytest.mark.parametrize(
+    "way, model_says, laps",
+    [
+        ((2.4, 2.5), 0, 0),  # nothing happens
+        ((2.4, 2.5), 1, 0),  # a lap that is none
+        ((2.95, 3.05), 1, 1),  # a lap
+        ((2.95, 3.05), 0, 1),  # one that the model missed
+        ((3.05, 2.95), -1, 0),  # who reverses over the line keeps it
+    ],
+)
+def test_a_lap_is_told_where_the_way_is_whole_and_nowhere_else(way, model_says, laps):
+    progress, lap = (RACING.field_index(name) for name in ("progress", "lap"))
+    told, before, totals = possible(), np.zeros(len(RACING.telemetry)), np.zeros(len(RACING.telemetry))
+    told[lap], before[lap] = model_says, max(np.floor(way[0]), np.floor(way[1]) - 1)
+    before[progress], totals[progress], totals[lap] = way[0], way[1], before[lap] + model_says
+    given = told.copy(), totals.copy()
+    right, counted = Bounds(RACING).counted(told, totals, before)
+    assert right[lap] == laps and counted[lap] == before[lap] + laps
+    rest = np.delete(np.arange(len(told)), lap)
+    assert np.array_equal(right[rest], told[rest]) and np.array_equal(counted[rest], totals[rest])
+    assert np.array_equal(told, given[0]) and np.array_equal(totals, given[1])
+    assert (right is told and counted is totals) == (laps == model_says)
+
+
 def test_it_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("DREAMCADE_WITHOUT", "bounds")
     told = np.full(len(RACING.telemetry), 3.0, np.float32)
     assert Bounds(RACING).kept(told) is told
+    assert Bounds(RACING).counted(told, told, np.zeros_like(told)) == (told, told)
 
 
 def test_a_game_without_circles_has_ranges_all_the_same():

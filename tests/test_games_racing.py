@@ -16,7 +16,7 @@ from games.racing.driver import STYLES, Drivers
 from games.racing.physics import wrap_angle
 from games.racing.render import rival_paint
 from games.racing.scenery import gate_places
-from games.racing.spec import AHEAD_M, APART_M, RETURNS_M, SPEC, Buttons, rival_gap_m
+from games.racing.spec import AHEAD_M, APART_M, COMPASS, RETURNS_M, SPEC, Buttons, rival_gap_m
 from games.racing.track import MIN_RADIUS_M, build_tracks
 from games.racing.world import World
 
@@ -145,7 +145,17 @@ def test_telemetry_tells_what_moves_the_picture():
     for metres in (24, 12):
         wave = torch.stack([told[:, at(f"pattern_{metres}_{name}")] for name in ("sin", "cos")])
         torch.testing.assert_close(wave.square().sum(0), torch.ones(8))
-    assert bool((told >= torch.tensor([f.low for f in SPEC.telemetry])).all())
+    for times in COMPASS:
+        sin, cos = (told[:, at(f"compass_{times}_{name}")] for name in ("sin", "cos"))
+        turned = wrap_angle(torch.atan2(sin, cos) - state.view * times)
+        torch.testing.assert_close(turned, torch.zeros(8), atol=1e-4, rtol=0)
+    assert torch.equal(told[:, at("slip")], state.slip) and float(state.slip.abs().max()) > 0.05
+    assert torch.equal(told[:, at("half_width")], world.track.half_width)
+    here = world.track.at(world.track.curvature, state.s[:, None])[:, 0]
+    assert torch.equal(told[:, at("curvature_here")], here) and float(here.abs().max()) > 0.005
+    inside = told >= torch.tensor([f.low for f in SPEC.telemetry])
+    inside[:, at("slip")] |= state.bump > 0  # a scrape throws a car further aside than it is told
+    assert bool(inside.all())
 
 
 def test_every_rival_is_told_wherever_it_is_and_never_leaps():

@@ -178,7 +178,7 @@ def test_shipped_weights_are_whole_and_their_int8_ranges_belong_to_them(game):
     assert load_reader(game)
 
 
-def test_all_shipped_weights_take_40_mib_at_most():
+def test_all_shipped_weights_take_44_mib_at_most():
     sizes = {path: path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()}
     assert not [path for path in sizes if path.suffix == ".safetensors"], "stored twice"
-    assert sum(sizes.values()) <= 40 * MIB
+    assert sum(sizes.values()) <= 44 * MIB

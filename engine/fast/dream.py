@@ -124,7 +124,8 @@ class Dream:
         told = self.bounds.kept(told)
         told = told if self.sight is None else self.sight.corrected(latent, told)
         totals = self.scale.in_units(torch.from_numpy(told), self.totals, stride)
-        return Snapshot(latent, told, totals.numpy())
+        told, counted = self.bounds.counted(told, totals.numpy(), self.totals.numpy())
+        return Snapshot(latent, told, counted)
 
     def _advance(self, buttons: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
         """Take what was drafted, if it is of the same, else run the model; file its keys and values; returns

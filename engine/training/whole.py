@@ -2,14 +2,14 @@
 
     CUDA_VISIBLE_DEVICES=0,1,2,3 python -m engine.training.whole racing --minutes 60 --out OUT
 
-    autoencoder -> world -> calm, bold -> average -> decoder, extrapolator -> (racing) sharpen
+    autoencoder -> world -> calm -> bold -> average -> decoder, extrapolator -> (racing) sharpen
       -> wide_decoder, probes -> steady -> (platformer) sight -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
-of one GPU, all stages together: four GPUs are through in about a quarter of the time. Stages on one line
-need nothing of one another and run side by side; those of `SEVERAL` learn under torchrun on all GPUs that
-are theirs, the others on one each. calm and bold are stage `world` again, from its weights on, and their
-mean takes its place in OUT. `play --weights OUT/packed` plays the result; `quantise --weights OUT/packed`
-adds int8. With --resume DIR stages that know how go on from what is there."""
+of one GPU, all stages together: four GPUs are through in about a quarter of the time. Stages on one line need
+nothing of one another and run side by side; those of `SEVERAL` learn under torchrun on all GPUs that are
+theirs, the others on one each. calm and bold are stage `world` again, calm from its weights on, bold from
+calm's, and the mean of the runs takes its place in OUT. `play --weights OUT/packed` plays the result;
+`quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is there."""
 
 import argparse
 import os
@@ -29,9 +29,9 @@ from games import GAMES
 
 SHARES = {
     "autoencoder": 0.235,
-    "world": 0.25,
-    "calm": 0.125,
-    "bold": 0.125,
+    "world": 0.285,
+    "calm": 0.13,
+    "bold": 0.085,
     "decoder": 0.085,
     "extrapolator": 0.055,
     "wide_decoder": 0.07,
@@ -41,7 +41,8 @@ SHARES = {
 GROUPS = (
     ("autoencoder",),
     ("world",),
-    ("calm", "bold"),
+    ("calm",),
+    ("bold",),
     ("decoder", "extrapolator"),
     ("wide_decoder", "probes"),
 )
@@ -53,19 +54,22 @@ MASKS = {"racing": "--mask 8 40 20 12", "platformer": "--mask 30 80 20 30"}
 """What small things weigh wherever pictures are learned: the more, the less of a picture they are."""
 AUTOENCODER = {"racing": "--wide --edge 1.3", "platformer": "--wide --edge 1.5"}
 DECODER = {"racing": "--edge 1.75", "platformer": "--edge 2.5"}
-MOST_ROWS = 32
-"""Clips in a batch of the world's, on all GPUs together; 12 on each of fewer."""
+MOST_ROWS = 48
+"""Clips in a batch of the world's, on all GPUs together; 12 on each of up to four."""
 WORLD = "--refresh 60 --two-from 1 --own-from 1 --faded 0.3 --cooldown 0.02 --lr 7e-4 --muon-lr 2.4e-3"
-ENDING = "--refresh 60 --own-from 0.1 --faded 0.4 --adrift 0.2 --cooldown 0.85"
-ENDINGS = {"calm": "--two-from 1 --seed 1", "bold": "--two-from 0.1 --adversarial 0.3 --seed 2"}
-"""Two runs from the world's weights on, in which the rate falls: one sample (calm), two and a discriminator
-(bold). The world is the mean of their weights."""
-ENDING_SHARES = {"racing": {"calm": 0.75, "bold": 0.25}, "platformer": {"calm": 0.5, "bold": 0.5}}
+ENDING = "--refresh 60 --faded 0.4 --adrift 0.2"
+ENDINGS = {
+    "calm": "--cooldown 0.85 --own-from 0.1 --two-from 1 --seed 1",
+    "bold": "--cooldown 0.9 --own-from 0.02 --two-from 0.02 --adversarial 0.35 --seed 2",
+}
+"""Two runs in which the rate falls: one sample (calm), then two and a discriminator (bold)."""
+MEAN = {"racing": {"calm": 0.45, "bold": 0.25, "world": 0.3}, "platformer": {"calm": 0.25, "bold": 0.75}}
+"""The world that is packed is the mean of these runs' weights."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
 SIGHT = "--pictures 36000 --minutes 1"
 """Of one GPU; a CPU core plays so many pictures in an hour."""
-assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(ENDING_SHARES) == set(GAMES) >= set(SHARPEN)
+assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(MEAN) == set(GAMES) >= set(SHARPEN)
 assert sorted(SHARES) == sorted(stage for group in GROUPS for stage in group)
 
 
@@ -96,8 +100,8 @@ class Stages:
         return str(self.out / f"{self.game}-autoencoder.safetensors")
 
     def _options(self, stage: str, gpus: int) -> list[str]:
-        # The endings, on half of the GPUs each, have the world's rows, and so find what it has compiled.
-        rows = f"--rows {min(12, MOST_ROWS // (gpus * (2 if stage in ENDINGS else 1)))}"
+        # The endings have the world's rows, and so find what it has compiled.
+        rows = f"--rows {min(12, MOST_ROWS // gpus)}"
         made = {
             "autoencoder": f"{AUTOENCODER[self.game]} {MASKS[self.game]}",
             "wide_decoder": MASKS[self.game],
@@ -108,14 +112,16 @@ class Stages:
         return made.get(stage, "").split()
 
     def earlier(self, stage: str) -> list[Path]:
-        """What a stage goes on from: the world's endings from it, the wide decoder from what it was beside
-        the autoencoder, others from their own files in `resume`, as a run before or `unpack` wrote them."""
+        """What a stage goes on from: calm from the world, bold from calm, the wide decoder from what it was
+        beside the autoencoder, others from their own files in `resume`, as a run before or `unpack` wrote
+        them."""
         known = {
             "autoencoder": (self.resume, "autoencoder"),
             "world": (self.resume, "world-?"),
             "extrapolator": (self.resume, "extrapolator"),
             "wide_decoder": (self.out, WIDE),
-            **{ending: (self.out, "world-?") for ending in ENDINGS},
+            "calm": (self.out, "world-?"),
+            "bold": (self.out / "calm", "world-?"),
         }
         where, name = known.get(stage, (None, ""))
         return sorted(where.glob(f"{self.game}-{name}.safetensors")) if where else []
@@ -126,8 +132,9 @@ class Stages:
             str(self.out),
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
-        if "calm" in group:
-            runs = [f"{self.out / name}={share}" for name, share in ENDING_SHARES[self.game].items()]
+        if "bold" in group:
+            where = {"world": self.out}
+            runs = [f"{where.get(run, self.out / run)}={share}" for run, share in MEAN[self.game].items()]
             return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = f"{SHARPEN.get(self.game, '')} {MASKS[self.game]}".split()

@@ -16,6 +16,8 @@ class Buttons(IntFlag):
 LOOKS = ("alpine", "desert", "neon")
 PATTERNS_M = (24, 12)
 """Periods of what is painted on ground and road; kerbs have half the smaller."""
+COMPASS = (1, 4, 16)
+"""The camera's direction is told so many times over: the first knows the whole turn, the last a pixel."""
 
 
 RIVALS, RIVAL_PAINTS = 4, 3
@@ -54,6 +56,11 @@ def _rival(rival: int) -> tuple[TelemetryField, ...]:
     )
 
 
+def _compass(times: int, name: str) -> TelemetryField:
+    meaning = f"{name} of {times} times the camera's direction, which says what of the skyline it sees"
+    return TelemetryField(f"compass_{times}_{name}", "", "value", -1.0, 1.0, meaning)
+
+
 def _wave(metres: int, name: str) -> TelemetryField:
     meaning = f"{name} of the car's place in the road's {metres} m pattern"
     return TelemetryField(f"pattern_{metres}_{name}", "", "value", -1.0, 1.0, meaning)
@@ -65,6 +72,7 @@ PAINT_FIELDS = tuple(
 )
 ANGLES = (
     *(f"pattern_{metres}" for metres in PATTERNS_M),
+    *(f"compass_{times}" for times in COMPASS),
     "gate",
     *(f"rival_{rival}" for rival in range(RIVALS)),
 )
@@ -106,6 +114,11 @@ SPEC = GameSpec(
         TelemetryField("view", "rad", "value", -0.2, 0.2, "the camera's heading minus the car's"),
         TelemetryField("roll", "rad", "value", -0.06, 0.06, "the camera's lean"),
         TelemetryField("pitch", "px", "value", -6.0, 6.0, "how far braking moves the horizon, down positive"),
+        TelemetryField("slip", "m/s", "value", -3.0, 3.0, "the car's speed to its right"),
+        TelemetryField("curvature_here", "1/m", "value", -0.05, 0.05, "of the road under the car"),
+        TelemetryField("curvature_next", "1/m", "value", -0.05, 0.05, "of the road 25 m ahead"),
+        TelemetryField("half_width", "m", "value", 4.5, 6.5, "of the road, from its middle to its edge"),
+        *(_compass(times, name) for times in COMPASS for name in ("sin", "cos")),
         *(_wave(metres, name) for metres in PATTERNS_M for name in ("sin", "cos")),
         TelemetryField("gate_near", "m", "value", -10.0, 10.0, "the nearest gate, told as a rival is"),
         TelemetryField("gate_sin", "", "value", -1.0, 1.0, "sine of how much of the way to the next is done"),
@@ -116,6 +129,7 @@ SPEC = GameSpec(
     looks=LOOKS,
     masks=("car", "rival", "marking", "roadside"),
     movers=("rival",),
-    lasting=tuple(field.name for field in (*look_fields(LOOKS), *PAINT_FIELDS)),
+    lasting=("half_width", *(field.name for field in (*look_fields(LOOKS), *PAINT_FIELDS))),
     circles=tuple((f"{angle}_sin", f"{angle}_cos") for angle in ANGLES),
+    wholes=(("lap", "progress"),),
 )

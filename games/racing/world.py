@@ -16,7 +16,7 @@ from games.racing.ground import pattern
 from games.racing.physics import State, wrap_angle, wrap_gap
 from games.racing.render import Painter, rival_paint
 from games.racing.scenery import Scenery, build_scenery, gate_places
-from games.racing.spec import NEAR_M, PATTERNS_M, RETURNS_M, RIVAL_PAINTS, RIVALS, SPEC, circle_m
+from games.racing.spec import COMPASS, NEAR_M, PATTERNS_M, RETURNS_M, RIVAL_PAINTS, RIVALS, SPEC, circle_m
 from games.racing.track import Track, build_tracks
 from games.select import either
 from games.spec import GameSpec
@@ -81,11 +81,14 @@ class World:
         error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
         # 'Ahead' is where the car looks, so who faces backwards reads the bends that he sees.
         sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
-        ahead = constants((15.0, 40.0, 80.0, 140.0), str(c.s.device))
+        ahead = constants((15.0, 40.0, 80.0, 140.0, 0.0, 25.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
-        *near, horizon = bends.unbind(1)
+        *near, horizon, here, following = bends.unbind(1)
         _, stretch = pattern(track)
-        turns = [c.s * stretch * (2 * math.pi / period) for period in PATTERNS_M]
+        turns = [
+            *(c.view * times for times in COMPASS),
+            *(c.s * stretch * (2 * math.pi / period) for period in PATTERNS_M),
+        ]
         fields = [
             c.speed,
             c.lateral / half,
@@ -101,6 +104,10 @@ class World:
             wrap_angle(c.view - c.heading),
             c.roll,
             c.pitch,
+            c.slip,
+            here,
+            following,
+            half,
             *(wave for turn in turns for wave in (torch.sin(turn), torch.cos(turn))),
             *self._gate(),
             *self._rivals().unbind(1),
