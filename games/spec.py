@@ -62,8 +62,8 @@ class GameSpec:
     `keys` maps a button's name to pygame key names (US layout; the client binds them by position). `lasting`
     names telemetry that no world ever changes. `respawn` None: nothing leads back to a checkpoint. `shown`
     names telemetry of what lies ahead, which can be read off one picture; names that end in _ahead are
-    distances. `circles` names pairs of it that are sine and cosine of one angle; `wholes` an event and the
-    count whose whole units it counts."""
+    distances. `circles` names pairs of it that are sine and cosine of one angle; `whole_units` an event and
+    the count whose whole units it counts."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class GameSpec:
     respawn: Respawn | None = None
     shown: tuple[str, ...] = ()
     circles: tuple[tuple[str, str], ...] = ()
-    wholes: tuple[tuple[str, str], ...] = ()
+    whole_units: tuple[tuple[str, str], ...] = ()
     width: int = 720
     height: int = 480
     fps: int = 60

@@ -68,23 +68,23 @@ def test_numbers_end_where_their_range_does():
 
 
 @pytest.mark.parametrize(
-    "way, model_says, laps",
+    "done, way, model_says, laps",
     [
-        ((2.4, 2.5), 0, 0),  # nothing happens
-        ((2.4, 2.5), 1, 0),  # a lap that is none
-        ((2.95, 3.05), 1, 1),  # a lap
-        ((2.95, 3.05), 0, 1),  # one that the model missed
-        ((3.05, 2.95), -1, 0),  # who reverses over the line keeps it
+        (2, 2.5, 0, 0),  # nothing happens
+        (2, 2.5, 1, 0),  # a lap that is none
+        (2, 3.05, 1, 1),  # a lap
+        (2, 3.05, 0, 1),  # one that the model missed
+        (3, 2.95, -1, 0),  # who reverses over the line keeps it
     ],
 )
-def test_a_lap_is_told_where_the_way_is_whole_and_nowhere_else(way, model_says, laps):
+def test_a_lap_is_told_where_the_way_is_whole_and_nowhere_else(done, way, model_says, laps):
     progress, lap = (RACING.field_index(name) for name in ("progress", "lap"))
     told, before, totals = possible(), np.zeros(len(RACING.telemetry)), np.zeros(len(RACING.telemetry))
-    told[lap], before[lap] = model_says, max(np.floor(way[0]), np.floor(way[1]) - 1)
-    before[progress], totals[progress], totals[lap] = way[0], way[1], before[lap] + model_says
+    told[lap], before[lap] = model_says, done
+    totals[progress], totals[lap] = way, done + model_says
     given = told.copy(), totals.copy()
     right, counted = Bounds(RACING).counted(told, totals, before)
-    assert right[lap] == laps and counted[lap] == before[lap] + laps
+    assert right[lap] == laps and counted[lap] == done + laps
     rest = np.delete(np.arange(len(told)), lap)
     assert np.array_equal(right[rest], told[rest]) and np.array_equal(counted[rest], totals[rest])
     assert np.array_equal(told, given[0]) and np.array_equal(totals, given[1])
@@ -95,7 +95,8 @@ def test_it_can_be_switched_off(monkeypatch):
     monkeypatch.setenv("DREAMCADE_WITHOUT", "bounds")
     told = np.full(len(RACING.telemetry), 3.0, np.float32)
     assert Bounds(RACING).kept(told) is told
-    assert Bounds(RACING).counted(told, told, np.zeros_like(told)) == (told, told)
+    same, totals = Bounds(RACING).counted(told, told, np.zeros_like(told))
+    assert same is told and totals is told
 
 
 def test_a_game_without_circles_has_ranges_all_the_same():
@@ -120,3 +121,19 @@ def test_a_dream_goes_on_from_what_is_possible_wherever_its_world_is(monkeypatch
     monkeypatch.setenv("DREAMCADE_WITHOUT", "bounds")
     free, _ = dreamed(Dream("racing", model.config, TorchStep(model, torch.float32)))
     assert not np.allclose(free, made, atol=1e-3)
+
+
+def test_a_dream_whose_world_tells_of_a_lap_at_every_step_counts_none_wherever_its_world_is(monkeypatch):
+    model, lap = tiny_world(), RACING.field_index("lap")
+    with torch.no_grad():
+        model.to_telemetry.bias[lap] += 1
+        model.to_telemetry.weight[RACING.field_index("progress")] = 0
+    worlds = (
+        lambda: Dream("racing", model.config, TorchStep(model, torch.float32)),
+        lambda: StaticDream("racing", StaticWorld(model)),
+    )
+    for world in worlds:
+        laps = dreamed(world())[1][:, lap]
+        assert np.ptp(laps) == 0
+    monkeypatch.setenv("DREAMCADE_WITHOUT", "bounds")
+    assert all(np.ptp(dreamed(world())[1][:, lap]) > 3 for world in worlds)

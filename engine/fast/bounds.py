@@ -3,15 +3,15 @@
 A world model is told at every step what it told before. Telemetry that it never met in training, a sine and a
 cosine of no angle, a road more curved than any, it answers with more of the same, until the dream ends in
 mush. So numbers are kept within their range, and pairs that are sine and cosine of one angle
-(GameSpec.circles) on their circle. What counts the whole units of something else (GameSpec.wholes) grows when
-that is there, not when the model says so: once told of a lap, it told of another at every step. What is
-hardly off is left as it is.
+(GameSpec.circles) on their circle; what is hardly off is left as it is. An event that counts the whole units
+of a count (GameSpec.whole_units) happens when one is full, not when the model says so: once told of a lap, it
+told of another at every step.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream."""
 
 import numpy as np
 
-from engine.models.telemetry import MOST
+from engine.models.telemetry import MOST, TelemetryScale
 from engine.without import without
 from games.spec import GameSpec
 
@@ -27,8 +27,8 @@ class Bounds:
         self._most = np.array([MOST[field.kind] for field in spec.telemetry], np.float32)
         pairs = [[spec.field_index(name) for name in pair] for pair in spec.circles]
         self._pairs = np.array(pairs, np.int64).reshape(-1, 2)
-        self._wholes = [(spec.field_index(event), spec.field_index(count)) for event, count in spec.wholes]
-        self._bound = [max(abs(field.low), abs(field.high)) for field in spec.telemetry]
+        self._whole_units = [[spec.field_index(name) for name in pair] for pair in spec.whole_units]
+        self._bound = TelemetryScale(spec.telemetry).bound.numpy()
 
     def kept(self, told: np.ndarray) -> np.ndarray:
         """told [F] in model's terms, itself where it is possible."""
@@ -44,9 +44,9 @@ class Bounds:
     def counted(
         self, told: np.ndarray, totals: np.ndarray, before: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """told [F] in model's terms and the totals [F] in units after the step, before it: both themselves
-        where all events are told that happened, and no others."""
-        for event, count in self._wholes if self._on else ():
+        """told [F] in model's terms and the totals [F] in units after the step, put right; they themselves
+        where they tell of all that happened and of nothing else. before: the totals [F] before the step."""
+        for event, count in self._whole_units if self._on else ():
             change = max(np.floor(totals[count]) - before[event], 0)
             if change != totals[event] - before[event]:
                 told, totals = told.copy(), totals.copy()

@@ -86,8 +86,7 @@ class Stages:
         ranks = ["torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m"]
         module = "world" if stage in ENDINGS else stage
         command = [sys.executable, "-m", *(ranks if gpus > 1 else []), f"engine.training.{module}", self.game]
-        own = {"probes": self.packed, **{name: self.out / name for name in ENDINGS}}
-        command += ["--minutes", f"{minutes:.2f}", "--out", str(own.get(stage, self.out))]
+        command += ["--minutes", f"{minutes:.2f}", "--out", str(self._place(stage))]
         if stage == "wide_decoder":
             command += ["--weights", str(self.packed)]
         elif stage not in ("autoencoder", "probes"):
@@ -95,6 +94,11 @@ class Stages:
         command += self._options(stage, gpus)
         found = self.earlier(stage)
         return command + (["--resume", *map(str, found)] if found else [])
+
+    def _place(self, stage: str) -> Path:
+        """Where it leaves what it makes."""
+        own = {"probes": self.packed, **{name: self.out / name for name in ENDINGS}}
+        return own.get(stage, self.out)
 
     def _encoder(self) -> str:
         return str(self.out / f"{self.game}-autoencoder.safetensors")
@@ -120,8 +124,8 @@ class Stages:
             "world": (self.resume, "world-?"),
             "extrapolator": (self.resume, "extrapolator"),
             "wide_decoder": (self.out, WIDE),
-            "calm": (self.out, "world-?"),
-            "bold": (self.out / "calm", "world-?"),
+            "calm": (self._place("world"), "world-?"),
+            "bold": (self._place("calm"), "world-?"),
         }
         where, name = known.get(stage, (None, ""))
         return sorted(where.glob(f"{self.game}-{name}.safetensors")) if where else []
@@ -133,8 +137,7 @@ class Stages:
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
         if "bold" in group:
-            where = {"world": self.out}
-            runs = [f"{where.get(run, self.out / run)}={share}" for run, share in MEAN[self.game].items()]
+            runs = [f"{self._place(run)}={share}" for run, share in MEAN[self.game].items()]
             return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = f"{SHARPEN.get(self.game, '')} {MASKS[self.game]}".split()

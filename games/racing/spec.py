@@ -38,6 +38,14 @@ def rival_gap_m(rival: int, sin: float, cos: float) -> float:
     return math.atan2(sin, cos) % math.tau / math.tau * circle_m(rival) - RETURNS_M
 
 
+def _angle(name: str, of: str) -> tuple[TelemetryField, TelemetryField]:
+    """An angle is told as its sine and cosine, which have no seam."""
+    sin, cos = (
+        TelemetryField(f"{name}_{wave}", "", "value", -1.0, 1.0, f"{wave} of {of}") for wave in ("sin", "cos")
+    )
+    return sin, cos
+
+
 def _rival(rival: int) -> tuple[TelemetryField, ...]:
     """Every rival is told by itself, wherever it is: nobody is told twice, and who overtakes whom makes
     nothing leap."""
@@ -45,25 +53,14 @@ def _rival(rival: int) -> tuple[TelemetryField, ...]:
     def value(name: str, unit: str, low: float, high: float, meaning: str) -> TelemetryField:
         return TelemetryField(f"rival_{rival}_{name}", unit, "value", low, high, meaning)
 
-    place = f"of its place on the way from {RETURNS_M:.0f} m behind to {AHEAD_M + APART_M * rival:.0f} ahead"
+    place = f"its place on the way from {RETURNS_M:.0f} m behind to {AHEAD_M + APART_M * rival:.0f} ahead"
     return (
         value("near", "m", -10.0, 10.0, f"its gap to the car, times exp(-gap / {NEAR_M:.0f} m)"),
-        value("sin", "", -1.0, 1.0, f"sine {place}"),
-        value("cos", "", -1.0, 1.0, f"cosine {place}"),
+        *_angle(f"rival_{rival}", place),
         value("lateral", "half road widths", -1.2, 1.2, "its offset from the centre line"),
         value("speed", "m/s", 0.0, 60.0, "along the road"),
         value("drift", "m/s", -3.0, 3.0, "to the right"),
     )
-
-
-def _compass(times: int, name: str) -> TelemetryField:
-    meaning = f"{name} of {times} times the camera's direction, which says what of the skyline it sees"
-    return TelemetryField(f"compass_{times}_{name}", "", "value", -1.0, 1.0, meaning)
-
-
-def _wave(metres: int, name: str) -> TelemetryField:
-    meaning = f"{name} of the car's place in the road's {metres} m pattern"
-    return TelemetryField(f"pattern_{metres}_{name}", "", "value", -1.0, 1.0, meaning)
 
 
 PAINT_FIELDS = tuple(
@@ -118,11 +115,15 @@ SPEC = GameSpec(
         TelemetryField("curvature_here", "1/m", "value", -0.05, 0.05, "of the road under the car"),
         TelemetryField("curvature_next", "1/m", "value", -0.05, 0.05, "of the road 25 m ahead"),
         TelemetryField("half_width", "m", "value", 4.5, 6.5, "of the road, from its middle to its edge"),
-        *(_compass(times, name) for times in COMPASS for name in ("sin", "cos")),
-        *(_wave(metres, name) for metres in PATTERNS_M for name in ("sin", "cos")),
+        # Which part of the skyline the camera sees.
+        *(field for times in COMPASS for field in _angle(f"compass_{times}", f"{times} times its direction")),
+        *(
+            field
+            for metres in PATTERNS_M
+            for field in _angle(f"pattern_{metres}", f"the car's place in the road's {metres} m pattern")
+        ),
         TelemetryField("gate_near", "m", "value", -10.0, 10.0, "the nearest gate, told as a rival is"),
-        TelemetryField("gate_sin", "", "value", -1.0, 1.0, "sine of how much of the way to the next is done"),
-        TelemetryField("gate_cos", "", "value", -1.0, 1.0, "its cosine"),
+        *_angle("gate", "how much of the way to the next is done"),
         *(field for rival in range(RIVALS) for field in _rival(rival)),
         *PAINT_FIELDS,
     ),
@@ -131,5 +132,5 @@ SPEC = GameSpec(
     movers=("rival",),
     lasting=("half_width", *(field.name for field in (*look_fields(LOOKS), *PAINT_FIELDS))),
     circles=tuple((f"{angle}_sin", f"{angle}_cos") for angle in ANGLES),
-    wholes=(("lap", "progress"),),
+    whole_units=(("lap", "progress"),),
 )

@@ -81,9 +81,9 @@ class World:
         error = wrap_angle(c.heading - track.heading(c.s[:, None])[:, 0])
         # 'Ahead' is where the car looks, so who faces backwards reads the bends that he sees.
         sense = either(error.abs() <= 0.5 * torch.pi, 1.0, -1.0)
-        ahead = constants((15.0, 40.0, 80.0, 140.0, 0.0, 25.0), str(c.s.device))
+        ahead = constants((0.0, 15.0, 25.0, 40.0, 80.0, 140.0), str(c.s.device))
         bends = sense[:, None] * track.at(track.curvature, c.s[:, None] + sense[:, None] * ahead)
-        *near, horizon, here, following = bends.unbind(1)
+        here, near, following, mid, far, horizon = bends.unbind(1)
         _, stretch = pattern(track)
         turns = [
             *(c.view * times for times in COMPASS),
@@ -93,7 +93,9 @@ class World:
             c.speed,
             c.lateral / half,
             error,
-            *near,
+            near,
+            mid,
+            far,
             c.travelled / track.length,
             c.lap,
             c.lateral.abs() >= half,
