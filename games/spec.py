@@ -3,6 +3,7 @@
 No torch here: the thin client and the protocol read these too.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag
 from typing import Literal
@@ -92,6 +93,19 @@ class GameSpec:
             if field.name == name:
                 return i
         raise KeyError(f"{self.name} has no telemetry field {name!r}")
+
+
+def angle_fields(name: str, of: str) -> tuple[TelemetryField, TelemetryField]:
+    """An angle is told as its sine and cosine, which have no seam; GameSpec.circles takes such pairs."""
+    sin, cos = (
+        TelemetryField(f"{name}_{wave}", "", "value", -1.0, 1.0, f"{wave} of {of}") for wave in ("sin", "cos")
+    )
+    return sin, cos
+
+
+def circles(angles: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """GameSpec.circles of what `angle_fields` told."""
+    return tuple((f"{angle}_sin", f"{angle}_cos") for angle in angles)
 
 
 def look_fields(looks: tuple[str, ...]) -> tuple[TelemetryField, ...]:

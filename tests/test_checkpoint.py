@@ -480,3 +480,64 @@ def test_two_ranks_that_share_a_dream_come_back_together(drafts):
     config = tiny_config("platformer").world
     assert_came_back(steps, 0, 0, config)
     assert_close(steps, dreamed(plain_dream(platformer_model(), STORIES[0]), 0))
+
+
+# -- how much of a level is passed --------------------------------------------------------------------
+
+LONG = {"progress": 0.1}
+"""At x 10: so the level is 100 tiles long."""
+
+
+def walked(*story: Changes) -> list[Snapshot]:
+    """What is filed of each step."""
+    steps = [made(number, totals) for number, totals in enumerate(told_of(*story))]
+    steps[0].totals[SPEC.field_index("progress")] = LONG["progress"]
+    checkpoints = Checkpoints(SPEC)
+    checkpoints.open(steps[0])
+    return [checkpoints.file(step, STRIDE) for step in steps[1:]]
+
+
+def shares(*story: Changes) -> list[float]:
+    """As it is filed of each step."""
+    return [value(one.totals, "progress") for one in walked(*story)]
+
+
+def test_how_much_of_a_level_is_passed_follows_from_the_way():
+    story = (
+        {"progress": 0.11, "x": 10.5},
+        {"x": 60, "progress": 0.9},
+        {"x": 97},
+        {"x": 130, "progress": 0.2},
+    )
+    assert shares(*story) == pytest.approx([0.11, 0.6, 0.97, 1.0]), "what is hardly off stays"
+    told = [value(one.told, "progress") for one in walked(*story)]
+    assert told == pytest.approx([0.5, 0.2, 0.94, 1.0]), "the model is told the same"
+
+
+def test_a_level_ends_where_the_way_does_whatever_is_told():
+    """As the model tells it, it would never end."""
+    filed = shares({"x": 108, "progress": 0.7}, *[STILL] * 12)
+    ended = next(number for number, share in enumerate(filed) if share < 0.5)
+    assert ended == _OVERDUE // STRIDE and filed[:ended] == [1.0] * ended
+    assert filed[ended:] == pytest.approx([LONG["progress"]] * len(filed[ended:])), (
+        "and the next begins there"
+    )
+    further = shares({"x": 108}, *[STILL] * (ended + 1), {"x": 138})
+    assert further[-1] == pytest.approx(LONG["progress"] + 0.3)
+
+
+def test_where_the_length_is_not_known_the_share_stays_as_it_is_told():
+    checkpoints, steps = snapshots({"x": 60, "progress": 0.3}, {"progress": 0.2})
+    assert [value(checkpoints.file(step, STRIDE).totals, "progress") for step in steps] == pytest.approx(
+        [0.3, 0.2]
+    )
+    late = told_of({"x": 60, "progress": 0.3})
+    late[:, SPEC.field_index("level")] = 1
+    late[0, SPEC.field_index("progress")] = 0.5
+    checkpoints.open(made(0, late[0]))
+    assert value(checkpoints.file(made(1, late[1]), STRIDE).totals, "progress") == pytest.approx(0.3)
+
+
+def test_a_life_that_is_lost_leaves_the_level_as_long_as_it_is():
+    filed = shares({"x": 40, "progress": 0.4}, dies(2), BACK, {"x": 50, "progress": 0.9})
+    assert filed[-1] == pytest.approx(0.5)

@@ -33,7 +33,7 @@ from engine.training.extrapolator import Step, noisy
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.optim import Training
 from engine.training.pack import drop_stale, packed_config, read_parts
-from engine.training.runs import RunBank, Runs, load_runs, save_runs, windows
+from engine.training.runs import MOVERS_WORTH, RunBank, Runs, load_runs, save_runs, windows, worths
 from tests.tiny import shaken, store_tiny, tiny_config
 
 CHANNELS, BUTTONS = 16, 4
@@ -348,7 +348,8 @@ def stub_runs(count: int, frames: int = 25) -> Runs:
     angles = torch.arange(frames) * 0.05 * (1 - 2 * buttons[:, :1, 0])
     angles = angles[..., None, None, None]
     latents = start[:, None] * angles.cos() + side[:, None] * angles.sin()
-    return Runs(latents.to(torch.bfloat16), buttons, torch.zeros(count, frames, dtype=torch.bool))
+    calm, alike = torch.zeros(count, frames, dtype=torch.bool), torch.ones(count, frames, 10, 15)
+    return Runs(latents.to(torch.bfloat16), buttons, calm, alike)
 
 
 def test_windows_reach_as_far_as_they_say(tmp_path):
@@ -399,7 +400,8 @@ def test_a_few_updates_teach_the_way_to_a_draft_on_a_stub_world():
     turns = (torch.arange(25) * 0.2 + torch.rand(16, 1) * 6)[..., None, None, None]
     latents = 0.6 * middle + 0.8 * (right * turns.cos() + up * turns.sin())
     latents = latents.expand(-1, -1, -1, 10, 15).to(torch.bfloat16)
-    runs = Runs(latents, torch.zeros(16, 25, BUTTONS), torch.zeros(16, 25, dtype=torch.bool))
+    calm, alike = torch.zeros(16, 25, dtype=torch.bool), torch.ones(16, 25, 10, 15)
+    runs = Runs(latents, torch.zeros(16, 25, BUTTONS), calm, alike)
     net = ExtrapolatorNet(tiny_config())
     model = Step(net, Metric(torch.eye(CHANNELS)))
     training = Training(net, 1e6, lr=3e-3, muon_lr=None, warmup=5)
@@ -438,7 +440,30 @@ def test_edges_that_are_soft_cost():
     sharp[..., 16:] = 1.0
     soft = torch.nn.functional.avg_pool2d(sharp, 5, 1, 2)
     loss = train_extrapolator.PixelLoss(Straight(), 0.0, 1.0)
-    assert loss(soft, sharp) > 0.01 and loss(sharp, sharp) == 0
+    alike = torch.ones(1, 1, 2, 2)
+    assert loss(soft, sharp, alike) > 0.01 and loss(sharp, sharp, alike) == 0
+
+
+def test_what_counts_more_costs_more():
+    torch.manual_seed(0)
+    runs, net = stub_runs(8), ExtrapolatorNet(tiny_config())
+    runs.weights[..., :5, :] = 3.0
+    batch = windows(runs, 16)
+    torch.testing.assert_close(batch.weights.mean((1, 2, 3)), torch.ones(16))
+    assert batch.weights.amax() == pytest.approx(1.5) and batch.weights.amin() == pytest.approx(0.5)
+    # The upper half is far off, then the lower one: same errors, other weights.
+    upper = torch.zeros(10, 15)
+    upper[:5] = 1
+    off = [
+        replace(batch, truth=torch.where(half > 0, -batch.newest, batch.newest))
+        for half in (upper, 1 - upper)
+    ]
+    step, losses = Step(net, Metric(torch.eye(CHANNELS))), []
+    for one in off:
+        losses.append(step(one, None)[0].item())
+    pixels = train_extrapolator.PixelLoss(lambda z: z[:, :3], 1.0, 0.0)
+    shown = [float(pixels(one.newest, one.truth, one.weights)) for one in off]
+    assert losses[0] > 2 * losses[1] and shown[0] == pytest.approx(3 * shown[1], rel=0.3)
 
 
 def test_the_fitted_combination_beats_hold_on_a_great_circle():
@@ -480,6 +505,20 @@ def test_runs_come_from_the_simulator_with_buttons_and_events():
     assert runs.latents.shape == (2, 3, CHANNELS, 10, 15)
     assert runs.buttons.shape == (2, 3, 3) and set(runs.buttons.unique().tolist()) <= {0.0, 1.0}
     assert runs.eventful.shape == (2, 3)
+    assert runs.weights.shape == (2, 3, 10, 15) and runs.weights.min() == 1 and runs.weights.max() > 1
+
+
+def test_tokens_of_what_moves_by_itself_count_most():
+    classes = torch.zeros(1, 480, 720, dtype=torch.uint8)
+    classes[:, :48, :48], classes[:, :48, 48:96] = 1, 2
+    weights = worths(classes, [2])[0]
+    assert weights[0, :3].tolist() == [5.0, 5.0 * (1 + MOVERS_WORTH), 1.0]
+
+
+def test_runs_of_another_version_are_refused(tmp_path):
+    save_file({"latents": torch.zeros(1)}, tmp_path / "runs.safetensors")
+    with pytest.raises(WeightsError, match="remove it"):
+        load_runs(tmp_path / "runs.safetensors")
 
 
 def test_told_features_have_the_buttons_and_the_time():

@@ -12,7 +12,7 @@ from torch import Tensor
 from games.platformer.sections import SOLID
 from games.platformer.spec import SPEC, Buttons
 from games.platformer.state import CHEER, DEAD, PLAY
-from games.platformer.units import COLUMNS, ROWS, SUB, TILE
+from games.platformer.units import COLUMNS, GAIT, LAYERS_TOLD, PARALLAX, PERIOD, ROWS, SUB, TILE
 from games.platformer.world import Drivers, World
 
 LEFT, RIGHT, JUMP = (int(b) for b in (Buttons.LEFT, Buttons.RIGHT, Buttons.JUMP))
@@ -325,6 +325,36 @@ def test_telemetry_describes_the_way_ahead():
     assert field(world, "enemy_spiked") == 1
     assert field(world, "enemy_ahead") == pytest.approx((390 - 336) / 48, abs=0.3)
     assert field(world, "wall_ahead") == 10 and field(world, "wall_height") == 0
+
+
+def test_telemetry_tells_where_the_picture_is():
+    world = arena()
+    for frame in range(70):
+        world.step(torch.tensor([RIGHT if frame < 40 else LEFT | JUMP]))
+    assert field(world, "faces_right") == 0 and field(world, "camera_height") >= 0
+    _, classes = world.render_classes()
+    rows, columns = (classes[0] == 1 + SPEC.masks.index("player")).nonzero().T
+    middle = float(columns.float().mean())
+    assert middle == pytest.approx(360 - field(world, "camera_ahead") * TILE, abs=12)
+    feet = (field(world, "y") - field(world, "camera_height")) * TILE
+    assert 480 - float(rows.max()) == pytest.approx(feet, abs=6)
+
+
+def test_telemetry_tells_which_hills_are_seen():
+    """By angles: whoever is told the same ones sees the same hills."""
+    world, drivers = World(torch.arange(6) + 70), Drivers(torch.arange(6) + 70)
+    for _ in range(500):
+        world.step(drivers.act(world))
+    told, state = world.telemetry(), world.state
+    hills = [(f"layer_{layer}", state.camera_x * p // 100, PERIOD) for layer, p in enumerate(PARALLAX)]
+    angles = [(f"{name}_{times}", at * times, period) for name, at, period in hills for times in LAYERS_TOLD]
+    angles += [("tile", state.camera_x, TILE), ("gait", state.x // SUB, GAIT), ("coin", state.time, 28)]
+    for name, place, period in angles:
+        pair = [told[:, SPEC.field_index(f"{name}_{wave}")] for wave in ("sin", "cos")]
+        turn = torch.atan2(*pair) / (2 * torch.pi)
+        off = (turn - place / period + 0.5) % 1 - 0.5
+        assert float(off.abs().max()) < 1e-4, name
+    assert set(SPEC.circles) == {(f"{a}_sin", f"{a}_cos") for a, *_ in angles}
 
 
 @cache

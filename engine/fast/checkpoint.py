@@ -7,10 +7,11 @@ first is kept, and filed in place of the step of the second. The opening's last 
 lost all lives begins there again, with as many as then.
 
 A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
-was, and fades; and what it makes of a finish is a second of mush, told again and again. Who has passed all of
-a level for a while has finished it, or who is told so near its end, and the next one begins where the opening
-did. Coins and levels that it tells away from one who lives are not lost. And who is told to live on below all
-ground, or to be dead for good, has fallen.
+was, and fades; and what it makes of a finish is a second of mush, told again and again. How much of a level
+is passed follows from the way gone (see Course). Who has passed all of it for a while has finished it, or who
+is told so near its end, and the next one begins where the opening did. Coins and levels that it tells away
+from one who lives are not lost. And who is told to live on below all ground, or to be dead for good, has
+fallen.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.fast.course import Course, Snapshot
 from engine.without import without
 from games.spec import GameSpec
 
@@ -30,16 +32,6 @@ simulator a fall takes some 8 until it is a death, and a death 44."""
 _OVERDUE, _ALL, _NEAR = 32, 0.98, 0.8
 """So many frames on the ground with so much of the level passed, and it is over; with less than the last none
 is."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A dream at one step, but for its ring: latent [C, H, W]; told [F], its telemetry in model's terms;
-    totals [F], the same in units, counts and events as running totals. float32."""
-
-    latent: np.ndarray
-    told: np.ndarray
-    totals: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,6 +50,8 @@ class _Memory:
     """Checkpoints since then."""
     lives: float
     """When the hero was last alive."""
+    origin: float | None
+    """The count at which the level's progress is 0, see Course; None: not known."""
     over: int = 0
     sunk: int = 0
     dead: int = 0
@@ -80,13 +74,16 @@ class Checkpoints:
         self._gained = self._event & (np.arange(len(spec.telemetry)) != self._lives)
         self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
         self._every = respawn.every
+        self._course = Course(spec)
 
     def open(self, last: Snapshot) -> None:
         """Forget everything. last: the opening's last step, a checkpoint if the hero stands there; if not,
         the first step at which he does is one."""
         if self._respawn is not None:
             lives = float(last.totals[self._lives])
-            self._memory = self._kept(_Memory(last, last, None, 1, None, 0, lives))
+            self._course.open(last.totals)
+            origin = self._course.origin(last.totals)
+            self._memory = self._kept(_Memory(last, last, None, 1, None, 0, lives, origin))
 
     def file(self, made: Snapshot, frames: int) -> Snapshot:
         """What is filed of the step of so many frames that was made: itself, or the place that it leads back
@@ -101,12 +98,13 @@ class Checkpoints:
         return made if self._respawn is None else self._after(made, frames).filed
 
     def _after(self, made: Snapshot, frames: int) -> _Memory:
-        made = self._credible(made)
+        made = self._credible(self._course.put_right(made, self._memory.origin))
         memory, now = self._counted(made.totals, frames), made.totals
         if memory.over > _OVERDUE or self._rose(self._level, now):
-            made, memory = self._next_level(memory.home, now), _elsewhere(memory, 1)
+            made = self._next_level(memory.home, now)
+            memory = self._elsewhere(memory, 1, made)
         elif self._rose(self._lives, now):  # a game over's new ones
-            memory = _elsewhere(memory, _RENEWALS)
+            memory = self._elsewhere(memory, _RENEWALS, made)
         elif (left := self._left(memory, now)) is not None:
             made, memory = self._led_back(memory, made, left)
         elif (reached := self._checkpoints_until(now)) > memory.reached:
@@ -132,7 +130,8 @@ class Checkpoints:
         if left > 0.5 and now[self._alive] > 0.5 and now[self._height] >= self._lowest:
             return made, memory
         lives = left if left > 0.5 else memory.home.totals[self._lives]
-        return self._there(memory.home, now, lives), _elsewhere(memory, 1)
+        back = self._there(memory.home, now, lives)
+        return back, self._elsewhere(memory, 1, back)
 
     def _credible(self, made: Snapshot) -> Snapshot:
         """Coins and levels are lost with the last life alone, where new ones are given, and no level is
@@ -193,7 +192,16 @@ class Checkpoints:
         totals[self._lives] = lives
         return Snapshot(kept.latent, told, totals)
 
-
-def _elsewhere(memory: _Memory, renewals: int) -> _Memory:
-    """At a new place, of which nothing is known yet."""
-    return replace(memory, kept=None, renewals=renewals, begin=None, reached=0, over=0, sunk=0, dead=0)
+    def _elsewhere(self, memory: _Memory, renewals: int, there: Snapshot) -> _Memory:
+        """At a new place, of which nothing is known yet but what is told there."""
+        return replace(
+            memory,
+            kept=None,
+            renewals=renewals,
+            begin=None,
+            reached=0,
+            over=0,
+            sunk=0,
+            dead=0,
+            origin=self._course.origin(there.totals),
+        )

@@ -154,7 +154,7 @@ def store(
         for part in PARTS
         if (path := directory / file_name(part)).exists()
     }
-    text = json.dumps({**config.to_json(), "files": files}, indent=2)
+    text = json.dumps({**config.to_json(), "files": files}, indent=1)
     (directory / "config.json").write_text(text + "\n", encoding="utf-8")
 
 

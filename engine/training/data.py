@@ -14,6 +14,7 @@ from engine.models.autoencoder import from_bytes
 from engine.models.telemetry import TelemetryScale
 from engine.training.captured import Captured, Pinned
 from games import GAMES, TRAIN_SEEDS, simulator
+from games.spec import GameSpec
 
 STRIDE_WEIGHTS = (1.5, 2.5, 1.0, 5.0, 0.8, 0.8, 0.8, 1.2)
 """How often clips have a stride of 1 to 8: 4 is what a CPU plays at, 1 and 2 are a GPU's."""
@@ -209,9 +210,7 @@ class ClipBank:
         self.telemetry = torch.zeros(*shape, len(sim.spec.telemetry), device=device)
         self.weights = torch.zeros(*shape, 10, 15, device=device)
         self.movers = torch.zeros(*shape, 10, 15, device=device)
-        self.mover_classes = [
-            number for number, mask in enumerate(sim.spec.masks, 1) if mask in sim.spec.movers
-        ]
+        self.mover_classes = mover_classes(sim.spec)
         self.fresh = torch.ones(shape, dtype=torch.bool, device=device)
         self.cut = torch.zeros(shape, dtype=torch.bool, device=device)  # by a step with an event
         self.watched = [sim.spec.field_index(name) for name in EVENTS[sim.spec.name]]
@@ -302,6 +301,11 @@ def token_weights(classes: Tensor) -> Tensor:
     things."""
     important = (classes > 0).float().unflatten(2, (15, 48)).unflatten(1, (10, 48)).mean((2, 4))
     return 1 + 4 * (important * 4).clamp(max=1)
+
+
+def mover_classes(spec: GameSpec) -> list[int]:
+    """Numbers in a class map of what moves by itself."""
+    return [number for number, mask in enumerate(spec.masks, 1) if mask in spec.movers]
 
 
 def tokens_with(classes: Tensor, wanted: list[int]) -> Tensor:

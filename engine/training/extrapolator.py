@@ -5,9 +5,10 @@
 The truth is free: the simulators run at 60 Hz. Windows of all strides: half of them 1 to 2 x stride ahead
 with the newest buttons, half towards a draft, which is the true latent a stride ahead, as it is in play when
 buttons stay as they were. Loss: the squared error of the latent in the decoder's own metric (how much a
-change of a token changes the picture, averaged over pictures), to which --pixels adds the squared error of
-decoded pictures and --edges that of their edges' strength (what squared errors alone make soft). The inputs
-get noise, part of it shared with the truth: in play the latents are a dream's, and their faults go on.
+change of a token changes the picture, averaged over pictures), where small things are more, and most where
+they move by themselves; to which --pixels adds the squared error of decoded pictures and --edges that of
+their edges' strength (what squared errors alone make soft). The inputs get noise, part of it shared with the
+truth: in play the latents are a dream's, and their faults go on.
 --resume goes on from a stage's own file or from a packed directory, also of a network that took no drafts;
 with --only-drafts what it does without one stays as it was.
 On a CPU give --bank FILE: rendering and encoding take a tenth of a second a frame, so frames are kept
@@ -20,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -94,7 +96,7 @@ class Step:
         logs = heads.log_errors.clamp(-12, 6)
         expected = torch.cat((error.detach(), plain), 1) + 1e-4
         calibration = (logs + expected * (-logs).exp()).mean()  # least where exp(log) is the mean error
-        loss = (error / scale).mean() + ERROR_WEIGHT * calibration
+        loss = (error * batch.weights / scale).mean() + ERROR_WEIGHT * calibration
         held = self.metric.squared(batch.newest - batch.truth)
         errors = torch.stack([x.detach().mean((1, 2, 3)) for x in (error, plain, held)], 1)
         modes = torch.cat((1 - drafted, drafted), 1).flatten(1)
@@ -119,12 +121,14 @@ class PixelLoss:
     edges: float
     rows: int = 32
 
-    def __call__(self, made: Tensor, truth: Tensor) -> Tensor:
-        """Latents [B, C, 10, 15] each."""
+    def __call__(self, made: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+        """Latents [B, C, 10, 15] each, and what their tokens count [B, 1, 10, 15]."""
         with torch.no_grad():
             wanted = self.decoder(truth[: self.rows]).float()
         shown = self.decoder(made[: self.rows]).float()
-        loss = self.pixels * (shown - wanted).square().mean()
+        square = (shown - wanted).square()
+        each = F.interpolate(weights[: self.rows], square.shape[-2:])
+        loss = self.pixels * (square * each).mean()
         if self.edges:
             loss = loss + self.edges * (edge_strength(shown) - edge_strength(wanted)).abs().mean()
         return loss
@@ -251,7 +255,7 @@ class ExtrapolatorStage:
         loss, errors, made = self.step(batch, self.half)
         if pixels:
             with mixed(self.device):
-                loss = loss + self.pixel_loss(made, batch.truth)
+                loss = loss + self.pixel_loss(made, batch.truth, batch.weights)
         self.training.backward(loss)
         return errors
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from engine.training.data import EVENTS, Simulation
+from engine.models.weights import WeightsError
+from engine.training.data import EVENTS, Simulation, mover_classes, token_weights, tokens_with
 
 Encode = Callable[[Tensor], Tensor]
 """uint8 [B, 480, 720, 3] -> latents float [B, C, 10, 15]."""
@@ -24,17 +25,20 @@ RUN_FRAMES = 3 * MAX_STRIDE + 1
 """One stride back and two ahead at the largest stride."""
 USUAL_STRIDE = 4
 """What the engine plays with on most machines."""
+MOVERS_WORTH = 2.0
+"""So many times more than other small things count tokens that show some of GameSpec.movers."""
 
 
 @dataclass(frozen=True)
 class Runs:
     """R runs of L consecutive frames. latents [R, L, C, 10, 15] bfloat16; buttons [R, L, N] float32, 0 or 1,
     held in the frame that led there; eventful [R, L] bool: this frame differs from the one before by an
-    event."""
+    event; weights [R, L, 10, 15] bfloat16, larger where small important things are, see `worths`."""
 
     latents: Tensor
     buttons: Tensor
     eventful: Tensor
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Windows:
     """B windows. before, newest, truth: latents [B, C, 10, 15] at t - stride, t and t + ahead; oldest the one
     at t - 2 stride (`before` where the run begins later: then `deep` is False). buttons [B, N] the newest.
     strides, aheads float32 [B] frames. draft: the latent at t + stride where `drafted` [B] bool, else
-    newest."""
+    newest. weights float32 [B, 1, 10, 15]: the tokens' of the truth, 1 on average in every window."""
 
     oldest: Tensor
     before: Tensor
@@ -54,6 +58,13 @@ class Windows:
     deep: Tensor
     draft: Tensor
     drafted: Tensor
+    weights: Tensor
+
+
+def worths(classes: Tensor, movers: list[int]) -> Tensor:
+    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: what a token's error counts. In frames that are filled
+    in, what moves by itself is what smears, and it is little of a picture."""
+    return token_weights(classes) * (1 + MOVERS_WORTH * tokens_with(classes, movers))
 
 
 class RunBank:
@@ -71,6 +82,7 @@ class RunBank:
         self.simulation, self.encode, self.size, self.frames, self.gap = simulation, encode, size, frames, gap
         spec = simulation.spec
         self.watched = [spec.field_index(name) for name in EVENTS[spec.name]]
+        self.movers = mover_classes(spec)
         self.parts: list[Runs] = []
 
     @property
@@ -83,15 +95,18 @@ class RunBank:
         sim, (least, most) = self.simulation, self.gap
         sim.replace_old()
         sim.advance(torch.randint(least, most + 1, (sim.batch,), device=sim.device), most)
-        latents, held, marks = [], [], [self._marks()]
+        latents, held, weights, marks = [], [], [], [self._marks()]
         for _ in range(self.frames):
             buttons = sim.play_on()
-            latents.append(self.encode(sim.world.render()).to(torch.bfloat16))
+            pictures, classes = sim.world.render_classes()
+            latents.append(self.encode(pictures).to(torch.bfloat16))
+            weights.append(worths(classes, self.movers).to(torch.bfloat16))
             held.append(((buttons[:, None] & sim.bits) != 0).float())
             marks.append(self._marks())
         told = torch.stack(marks, 1)
         eventful = (told[:, 1:] != told[:, :-1]).any(-1)
-        self.parts.append(Runs(torch.stack(latents, 1), torch.stack(held, 1), eventful))
+        seen, keys, counts = (torch.stack(part, 1) for part in (latents, held, weights))
+        self.parts.append(Runs(seen, keys, eventful, counts))
         while self.count - len(self.parts[0].latents) >= self.size:
             self.parts.pop(0)
 
@@ -143,6 +158,7 @@ def windows(
     def latent(frame: Tensor) -> Tensor:
         return runs.latents[which, frame].float()
 
+    weights = runs.weights[which, at + aheads].float()[:, None]
     return Windows(
         latent(oldest),
         latent(at - strides),
@@ -154,6 +170,7 @@ def windows(
         deep,
         latent(torch.where(has_draft, at + strides, at)),
         has_draft,
+        weights / weights.mean((1, 2, 3), keepdim=True),
     )
 
 
@@ -163,5 +180,11 @@ def save_runs(path: Path, runs: Runs) -> None:
 
 
 def load_runs(path: Path, device: str = "cpu") -> Runs:
+    """Raises WeightsError where the file is of another version."""
     stored = load_file(path, device=device)
+    missing = [f.name for f in fields(Runs) if f.name not in stored]
+    if missing:
+        raise WeightsError(
+            f"{path} has no {missing[0]}: written by another version; remove it, then it is made anew"
+        )
     return Runs(*(stored[f.name] for f in fields(Runs)))

@@ -63,7 +63,7 @@ ENDINGS = {
     "bold": "--cooldown 0.9 --own-from 0.02 --two-from 0.02 --adversarial 0.35 --seed 2",
 }
 """Two runs in which the rate falls: one sample (calm), then two and a discriminator (bold)."""
-MEAN = {"racing": {"calm": 0.45, "bold": 0.25, "world": 0.3}, "platformer": {"calm": 0.25, "bold": 0.75}}
+MEAN = {"racing": {"calm": 0.45, "bold": 0.25, "world": 0.3}, "platformer": {"calm": 0.5, "bold": 0.5}}
 """The world that is packed is the mean of these runs' weights."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""

@@ -15,10 +15,10 @@ from torch import Tensor
 from games.platformer.ground import ground
 from games.platformer.level import Level
 from games.platformer.palette import PALETTES
-from games.platformer.scenery import LAYERS, PERIOD, scenery
+from games.platformer.scenery import LAYERS, scenery
 from games.platformer.state import State
 from games.platformer.tiles import ARTS
-from games.platformer.units import COLUMNS, ROWS, SUB, TILE, VIEW_H, VIEW_W
+from games.platformer.units import COLUMNS, PERIOD, ROWS, SUB, TILE, VIEW_H, VIEW_W
 
 BLOCK_H, BLOCK_W = 8, 64
 
@@ -80,7 +80,7 @@ def _backdrop(
     green = ((word >> 8) & 255).to(tl.float32)
     blue = ((word >> 16) & 255).to(tl.float32)
     for i in tl.static_range(3):
-        # The percentages of render.PARALLAX.
+        # The percentages of units.PARALLAX.
         percent = 20 + 25 * i
         x = (xs + camera_x * percent // 100) % PERIOD
         y = tl.maximum(ys - camera_y * percent // 100, 0)

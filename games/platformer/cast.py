@@ -3,13 +3,17 @@
 import torch
 from torch import Tensor
 
-from games.platformer.figures import COIN_WIDTHS, ENEMY_CANVAS, FLAG_CANVAS, HERO_CANVAS, MARGIN, POLE_X
+from games.platformer.figures import ENEMY_CANVAS, FLAG_CANVAS, HERO_CANVAS, MARGIN, POLE_X
 from games.platformer.level import Level, enemies_at, flag_left, platforms_at
 from games.platformer.spec import SPEC
 from games.platformer.state import CHEER, DEAD, State
 from games.platformer.units import (
     COIN,
+    COIN_POSE_FRAMES,
+    COIN_WIDTHS,
     ENEMY_W,
+    GAIT_POSE,
+    GAIT_POSES,
     HERO_W,
     MAX_SLOTS,
     PLATFORM_H,
@@ -97,7 +101,7 @@ def _platforms(stage: Stage, level: Level, state: State) -> Placements:
 def _coins(stage: Stage, level: Level, state: State) -> list[Placements]:
     left, bottom, present = (stage.seen(level.coin[..., i]) for i in range(3))
     age = stage.seen(state.coin)
-    turn = (state.time[:, None] // 7 + left // 24) % len(COIN_WIDTHS)
+    turn = (state.time[:, None] // COIN_POSE_FRAMES + left // 24) % len(COIN_WIDTHS)
     whole = stage.put(
         stage.sprite("coin_0", turn), left - 3, bottom - 3, (42, 42), (present == 1) & (age == 0), COINS
     )
@@ -127,7 +131,7 @@ def _hero(stage: Stage, state: State) -> Placements:
     left = x + HERO_W // 2 - HERO_CANVAS[0] // 2 - 4 * state.facing
     first = stage.names["0/idle_0"]
     number = {n: stage.names[f"0/{n}"] - first for n in ("run_0", "rise", "fall", "stomp", "dead", "cheer")}
-    run = number["run_0"] + x // 22 % 4
+    run = number["run_0"] + x // GAIT_POSE % GAIT_POSES
     pose = either(state.vx.abs() > SUB // 2, run, state.time // 36 % 2)
     air = either(state.vy > 0, number["rise"], number["fall"])
     pose = either(state.grounded == 1, pose, air)

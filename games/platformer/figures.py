@@ -12,6 +12,7 @@ from torch import Tensor
 
 from games.painter import Canvas, mix
 from games.platformer.palette import Palette
+from games.platformer.units import COIN_WIDTHS
 
 MARGIN = 3
 HERO_CANVAS = (104, 76)
@@ -19,7 +20,6 @@ ENEMY_CANVAS = (60, 54)
 FLAG_CANVAS = (132, 300)
 POLE_X = 14
 POLES = 2
-COIN_WIDTHS = (36, 27, 11, 27)
 
 Part = tuple[Tensor, str]
 

@@ -14,13 +14,21 @@ from games.platformer.figures import figures
 from games.platformer.ground import ground
 from games.platformer.level import Level
 from games.platformer.palette import PALETTES
-from games.platformer.scenery import LAYERS, PERIOD, scenery
+from games.platformer.scenery import LAYERS, scenery
 from games.platformer.state import State
-from games.platformer.units import COLUMNS, PLATFORM_H, PLATFORM_W, ROWS, SUB, TILE, VIEW_H, VIEW_W
+from games.platformer.units import (
+    COLUMNS,
+    PARALLAX,
+    PERIOD,
+    PLATFORM_H,
+    PLATFORM_W,
+    ROWS,
+    SUB,
+    TILE,
+    VIEW_H,
+    VIEW_W,
+)  # fmt: skip
 from games.sprites import Atlas, Placements, build_atlas, composite
-
-PARALLAX = (20, 45, 70)
-"""Speed of the layers in percent of the play plane's."""
 
 
 @cache

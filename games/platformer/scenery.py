@@ -13,10 +13,9 @@ from torch import Tensor
 from games.painter import Canvas, mix
 from games.platformer.palette import PALETTES, Palette
 from games.platformer.sections import Dice
-from games.platformer.units import VIEW_H, VIEW_W
+from games.platformer.units import PARALLAX, PERIOD, VIEW_H, VIEW_W
 
-PERIOD = 1440
-LAYERS = 3
+LAYERS = len(PARALLAX)
 
 
 def stamp(strip: Tensor, thing: Canvas, x: int, y: int) -> None:

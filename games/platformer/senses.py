@@ -1,5 +1,6 @@
 """What a player sees ahead, and the world's telemetry in the order of spec.telemetry."""
 
+import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,12 +11,18 @@ from games.platformer.level import Level, enemies_at, platforms_at
 from games.platformer.spec import SPEC
 from games.platformer.state import DEAD, State
 from games.platformer.units import (
+    COIN_TURN_FRAMES,
     COLUMNS,
     ENEMY_W,
+    GAIT,
     HERO_W,
+    LAYERS_TOLD,
+    PARALLAX,
+    PERIOD,
     PLATFORM_W,
     SUB,
     TILE,
+    VIEW_W,
 )  # fmt: skip
 from games.select import either
 
@@ -122,10 +129,30 @@ def telemetry(level: Level, state: State) -> Tensor:
         state.lives,
         state.finished,
         *(level.look == look for look in range(len(SPEC.looks))),
+        state.facing > 0,
+        (state.camera_x + VIEW_W // 2 - state.x // SUB - TILE // 2) / TILE,
+        state.camera_y / SUB / TILE,
+        *_angles(state),
     ]
     values = torch.stack([c.to(torch.float32) for c in columns], 1)
     low, high = _limits(values.device)
     return torch.minimum(torch.maximum(values, low), high)
+
+
+def _angles(state: State) -> list[Tensor]:
+    """Sine and cosine of each of the spec's ANGLES, [B] each."""
+    layers = [state.camera_x * percent // 100 for percent in PARALLAX]
+    turns = [(place * times, PERIOD) for place in layers for times in LAYERS_TOLD]
+    turns += [(state.camera_x, TILE), (state.x // SUB, GAIT), (state.time, COIN_TURN_FRAMES)]
+    device = state.x.device
+    return [wave[place % period] for place, period in turns for wave in _waves(period, device)]
+
+
+@cache
+def _waves(period: int, device: torch.device) -> Tensor:
+    """Sine and cosine of all places in a period, [2, period]: looked up they are the same on every device."""
+    turn = torch.arange(period) * (2 * math.pi / period)
+    return torch.stack((turn.sin(), turn.cos())).to(device)
 
 
 @cache

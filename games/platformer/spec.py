@@ -2,8 +2,16 @@
 
 from enum import IntFlag
 
-from games.platformer.units import CHECKPOINT_SLOTS, SLOT
-from games.spec import GameSpec, Respawn, TelemetryField, look_fields
+from games.platformer.units import (
+    CHECKPOINT_SLOTS,
+    COIN_TURN_FRAMES,
+    GAIT,
+    LAYERS_TOLD,
+    PARALLAX,
+    SLOT,
+    TILE,
+)
+from games.spec import GameSpec, Respawn, TelemetryField, angle_fields, circles, look_fields
 
 
 class Buttons(IntFlag):
@@ -13,6 +21,20 @@ class Buttons(IntFlag):
 
 
 LOOKS = ("meadow", "cavern", "city")
+
+LAYERS = tuple((layer, times) for layer in range(len(PARALLAX)) for times in LAYERS_TOLD)
+ANGLES = {
+    **{
+        f"layer_{layer}_{times}": f"{times} times the place of the picture in the hills' layer {layer}, the "
+        "farthest first"
+        for layer, times in LAYERS
+    },
+    "tile": f"the picture's place in tiles of {TILE} px",
+    "gait": f"the hero's place in his four poses of {GAIT} px",
+    "coin": f"the time in a coin's turn of {COIN_TURN_FRAMES} frames",
+}
+"""What is told by sine and cosine. A dream sees a second back: of hills that it has left it knows by these
+what they were."""
 
 SPEC = GameSpec(
     name="platformer",
@@ -78,6 +100,20 @@ SPEC = GameSpec(
         ),
         TelemetryField("level", "levels", "event", -1.0, 1.0, "finished so far"),
         *look_fields(LOOKS),
+        # What moves the picture by pixels from one step to the next; a player sees no number of it.
+        TelemetryField("faces_right", "", "flag", 0.0, 1.0, "the hero looks right, else left"),
+        TelemetryField(
+            "camera_ahead",
+            "tiles",
+            "value",
+            -7.5,
+            7.5,
+            "of the picture's middle from the hero, right positive",
+        ),
+        TelemetryField(
+            "camera_height", "tiles", "value", 0.0, 4.0, "of the picture's lower edge above the floor line"
+        ),
+        *(field for angle, meaning in ANGLES.items() for field in angle_fields(angle, meaning)),
     ),
     looks=LOOKS,
     respawn=Respawn(
@@ -102,4 +138,5 @@ SPEC = GameSpec(
     ),
     masks=("player", "enemy", "coin", "platform"),
     movers=("enemy",),
+    circles=circles(ANGLES),
 )

@@ -9,6 +9,11 @@ SUB = 256
 """Steps of a position or a speed per pixel."""
 
 VIEW_W, VIEW_H = 720, 480
+PARALLAX, PERIOD = (20, 45, 70), 1440
+"""Speed of the hills' layers in percent of the play plane's, the farthest first; pixels after which each of
+them repeats."""
+LAYERS_TOLD = (1, 4)
+"""A layer's place is told so many times over: the first knows the whole period, the last a pixel."""
 ROWS = 14
 SLOT = 12
 """Columns of one section; a level is a row of sections."""
@@ -29,6 +34,12 @@ COYOTE, BUFFER = 5, 5
 
 ENEMY_W, ENEMY_H = 38, 38
 COIN = 36
+COIN_WIDTHS, COIN_POSE_FRAMES = (36, 27, 11, 27), 7
+"""Of a turning coin's poses, px, each shown so long."""
+COIN_TURN_FRAMES = len(COIN_WIDTHS) * COIN_POSE_FRAMES
+GAIT_POSES, GAIT_POSE = 4, 22
+GAIT = GAIT_POSES * GAIT_POSE
+"""Pixels of way in which the running hero's poses come round, and of each."""
 PLATFORM_W, PLATFORM_H = 3 * TILE, 24
 
 DEATH_FRAMES, CHEER_FRAMES, SQUASH_FRAMES, POP_FRAMES, STOMP_FRAMES = 42, 45, 24, 16, 12

@@ -3,7 +3,7 @@
 import math
 from enum import IntFlag
 
-from games.spec import GameSpec, TelemetryField, look_fields
+from games.spec import GameSpec, TelemetryField, angle_fields, circles, look_fields
 
 
 class Buttons(IntFlag):
@@ -38,14 +38,6 @@ def rival_gap_m(rival: int, sin: float, cos: float) -> float:
     return math.atan2(sin, cos) % math.tau / math.tau * circle_m(rival) - RETURNS_M
 
 
-def _angle(name: str, of: str) -> tuple[TelemetryField, TelemetryField]:
-    """An angle is told as its sine and cosine, which have no seam."""
-    sin, cos = (
-        TelemetryField(f"{name}_{wave}", "", "value", -1.0, 1.0, f"{wave} of {of}") for wave in ("sin", "cos")
-    )
-    return sin, cos
-
-
 def _rival(rival: int) -> tuple[TelemetryField, ...]:
     """Every rival is told by itself, wherever it is: nobody is told twice, and who overtakes whom makes
     nothing leap."""
@@ -56,7 +48,7 @@ def _rival(rival: int) -> tuple[TelemetryField, ...]:
     place = f"its place on the way from {RETURNS_M:.0f} m behind to {AHEAD_M + APART_M * rival:.0f} ahead"
     return (
         value("near", "m", -10.0, 10.0, f"its gap to the car, times exp(-gap / {NEAR_M:.0f} m)"),
-        *_angle(f"rival_{rival}", place),
+        *angle_fields(f"rival_{rival}", place),
         value("lateral", "half road widths", -1.2, 1.2, "its offset from the centre line"),
         value("speed", "m/s", 0.0, 60.0, "along the road"),
         value("drift", "m/s", -3.0, 3.0, "to the right"),
@@ -116,14 +108,20 @@ SPEC = GameSpec(
         TelemetryField("curvature_next", "1/m", "value", -0.05, 0.05, "of the road 25 m ahead"),
         TelemetryField("half_width", "m", "value", 4.5, 6.5, "of the road, from its middle to its edge"),
         # Which part of the skyline the camera sees.
-        *(field for times in COMPASS for field in _angle(f"compass_{times}", f"{times} times its direction")),
+        *(
+            field
+            for times in COMPASS
+            for field in angle_fields(f"compass_{times}", f"{times} times its direction")
+        ),
         *(
             field
             for metres in PATTERNS_M
-            for field in _angle(f"pattern_{metres}", f"the car's place in the road's {metres} m pattern")
+            for field in angle_fields(
+                f"pattern_{metres}", f"the car's place in the road's {metres} m pattern"
+            )
         ),
         TelemetryField("gate_near", "m", "value", -10.0, 10.0, "the nearest gate, told as a rival is"),
-        *_angle("gate", "how much of the way to the next is done"),
+        *angle_fields("gate", "how much of the way to the next is done"),
         *(field for rival in range(RIVALS) for field in _rival(rival)),
         *PAINT_FIELDS,
     ),
@@ -131,6 +129,6 @@ SPEC = GameSpec(
     masks=("car", "rival", "marking", "roadside"),
     movers=("rival",),
     lasting=("half_width", *(field.name for field in (*look_fields(LOOKS), *PAINT_FIELDS))),
-    circles=tuple((f"{angle}_sin", f"{angle}_cos") for angle in ANGLES),
+    circles=circles(ANGLES),
     whole_units=(("lap", "progress"),),
 )

@@ -1,0 +1,66 @@
+"""How much of a level is passed follows from the way gone.
+
+A world model forgets how long a level is. What it tells of the share that is passed wanders, falls again
+where it has drawn the goal, and the goal is drawn again and again, every few tiles, until by chance all is
+passed. In a game with a respawn (games.spec.Respawn) both are telemetry, and the opening, which is true,
+tells of both: so the level's length is known. A dream begins every level where it began itself, so all of
+them are as long."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.models.telemetry import TelemetryScale
+from games.spec import GameSpec
+
+OFF = 0.02
+"""A share told so far off is put right; the model's own trembles less."""
+_LEAST = 0.005
+"""Of a smaller share no length can be told."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A dream at one step, but for its ring: latent [C, H, W]; told [F], its telemetry in model's terms;
+    totals [F], the same in units, counts and events as running totals. float32."""
+
+    latent: np.ndarray
+    told: np.ndarray
+    totals: np.ndarray
+
+
+class Course:
+    """One dream's; of a game with a respawn."""
+
+    def __init__(self, spec: GameSpec) -> None:
+        assert spec.respawn is not None
+        names = (spec.respawn.place, spec.respawn.level, spec.respawn.progress)
+        self._place, self._level, self._progress = map(spec.field_index, names)
+        scale = TelemetryScale(spec.telemetry)
+        self._low, self._range = (
+            float(value[self._progress]) for value in (scale.low, scale.high - scale.low)
+        )
+        self._length: float | None = None
+
+    def open(self, totals: np.ndarray) -> None:
+        """totals [F] of the opening's last step. In the first level alone the place is that in the level."""
+        known = totals[self._level] < 0.5 and totals[self._progress] > _LEAST
+        self._length = float(totals[self._place] / totals[self._progress]) if known else None
+
+    def origin(self, totals: np.ndarray) -> float | None:
+        """The place at which the level begins that is told of, in the unit of the place; None: not known."""
+        if self._length is None:
+            return None
+        return float(totals[self._place] - totals[self._progress] * self._length)
+
+    def put_right(self, made: Snapshot, origin: float | None) -> Snapshot:
+        """made, itself where it tells of the share that its place in a level from `origin` on is."""
+        if self._length is None or origin is None:
+            return made
+        share = min(max((float(made.totals[self._place]) - origin) / self._length, 0.0), 1.0)
+        if abs(share - made.totals[self._progress]) <= OFF:
+            return made
+        told, totals = made.told.copy(), made.totals.copy()
+        totals[self._progress] = share
+        told[self._progress] = (share - self._low) / self._range * 2 - 1
+        return replace(made, told=told, totals=totals)
