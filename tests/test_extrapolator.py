@@ -33,7 +33,8 @@ from engine.training.extrapolator import Step, noisy
 from engine.training.latent_fit import CombinationFit, Metric, decoder_metric
 from engine.training.optim import Training
 from engine.training.pack import drop_stale, packed_config, read_parts
-from engine.training.runs import MOVERS_WORTH, RunBank, Runs, load_runs, save_runs, windows, worths
+from engine.training.runs import RunBank, Runs, load_runs, save_runs, windows
+from engine.training.token_worth import MOVERS_TIMES, filled_weights
 from tests.tiny import shaken, store_tiny, tiny_config
 
 CHANNELS, BUTTONS = 16, 4
@@ -511,8 +512,8 @@ def test_runs_come_from_the_simulator_with_buttons_and_events():
 def test_tokens_of_what_moves_by_itself_count_most():
     classes = torch.zeros(1, 480, 720, dtype=torch.uint8)
     classes[:, :48, :48], classes[:, :48, 48:96] = 1, 2
-    weights = worths(classes, [2])[0]
-    assert weights[0, :3].tolist() == [5.0, 5.0 * (1 + MOVERS_WORTH), 1.0]
+    weights = filled_weights(classes, [2])[0]
+    assert weights[0, :3].tolist() == [5.0, 5.0 * MOVERS_TIMES, 1.0]
 
 
 def test_runs_of_another_version_are_refused(tmp_path):

@@ -8,8 +8,9 @@ from torch import nn
 
 from engine.training import data
 from engine.training.context import OwnPast
-from engine.training.data import ClipBank, FramePool, Simulation, token_weights, tokens_with
+from engine.training.data import ClipBank, FramePool, Simulation
 from engine.training.optim import Muon, Training, orthogonalise
+from engine.training.token_worth import token_weights, tokens_with
 from games import GAMES
 from tests.tiny import tiny_config
 

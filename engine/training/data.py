@@ -13,8 +13,8 @@ from torch import Tensor
 from engine.models.autoencoder import from_bytes
 from engine.models.telemetry import TelemetryScale
 from engine.training.captured import Captured, Pinned
+from engine.training.token_worth import mover_classes, token_weights, tokens_with
 from games import GAMES, TRAIN_SEEDS, simulator
-from games.spec import GameSpec
 
 STRIDE_WEIGHTS = (1.5, 2.5, 1.0, 5.0, 0.8, 0.8, 0.8, 1.2)
 """How often clips have a stride of 1 to 8: 4 is what a CPU plays at, 1 and 2 are a GPU's."""
@@ -294,24 +294,3 @@ class ClipBank:
 def encode_all(encoder: Callable[[Tensor], Tensor], pictures: Tensor, at_once: int = 64) -> Tensor:
     """uint8 [B, 480, 720, 3] -> latents [B, C, 10, 15], in bites of a fixed size (one compiled shape)."""
     return torch.cat([encoder(from_bytes(part)).float() for part in pictures.split(at_once)])
-
-
-def token_weights(classes: Tensor) -> Tensor:
-    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1, up to 5 where a token is full of small important
-    things."""
-    important = (classes > 0).float().unflatten(2, (15, 48)).unflatten(1, (10, 48)).mean((2, 4))
-    return 1 + 4 * (important * 4).clamp(max=1)
-
-
-def mover_classes(spec: GameSpec) -> list[int]:
-    """Numbers in a class map of what moves by itself."""
-    return [number for number, mask in enumerate(spec.masks, 1) if mask in spec.movers]
-
-
-def tokens_with(classes: Tensor, wanted: list[int]) -> Tensor:
-    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: 1 where a token shows any of the wanted classes, else
-    0."""
-    there = torch.zeros_like(classes, dtype=torch.bool)
-    for number in wanted:
-        there |= classes == number
-    return there.unflatten(2, (15, 48)).unflatten(1, (10, 48)).any(4).any(2).float()

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.models.weights import WeightsError
-from engine.training.data import EVENTS, Simulation, mover_classes, token_weights, tokens_with
+from engine.training.data import EVENTS, Simulation
+from engine.training.token_worth import filled_weights, mover_classes
 
 Encode = Callable[[Tensor], Tensor]
 """uint8 [B, 480, 720, 3] -> latents float [B, C, 10, 15]."""
@@ -25,15 +26,14 @@ RUN_FRAMES = 3 * MAX_STRIDE + 1
 """One stride back and two ahead at the largest stride."""
 USUAL_STRIDE = 4
 """What the engine plays with on most machines."""
-MOVERS_WORTH = 2.0
-"""So many times more than other small things count tokens that show some of GameSpec.movers."""
 
 
 @dataclass(frozen=True)
 class Runs:
     """R runs of L consecutive frames. latents [R, L, C, 10, 15] bfloat16; buttons [R, L, N] float32, 0 or 1,
     held in the frame that led there; eventful [R, L] bool: this frame differs from the one before by an
-    event; weights [R, L, 10, 15] bfloat16, larger where small important things are, see `worths`."""
+    event; weights [R, L, 10, 15] bfloat16, larger where small important things are, see
+    `filled_weights`."""
 
     latents: Tensor
     buttons: Tensor
@@ -59,12 +59,6 @@ class Windows:
     draft: Tensor
     drafted: Tensor
     weights: Tensor
-
-
-def worths(classes: Tensor, movers: list[int]) -> Tensor:
-    """Class maps uint8 [B, 480, 720] -> [B, 10, 15]: what a token's error counts. In frames that are filled
-    in, what moves by itself is what smears, and it is little of a picture."""
-    return token_weights(classes) * (1 + MOVERS_WORTH * tokens_with(classes, movers))
 
 
 class RunBank:
@@ -100,7 +94,7 @@ class RunBank:
             buttons = sim.play_on()
             pictures, classes = sim.world.render_classes()
             latents.append(self.encode(pictures).to(torch.bfloat16))
-            weights.append(worths(classes, self.movers).to(torch.bfloat16))
+            weights.append(filled_weights(classes, self.movers).to(torch.bfloat16))
             held.append(((buttons[:, None] & sim.bits) != 0).float())
             marks.append(self._marks())
         told = torch.stack(marks, 1)
