@@ -11,12 +11,13 @@ import torch
 from engine.backend import Opening, Step
 from engine.bench.ranks import run_ranks
 from engine.config import WorldConfig
-from engine.fast.checkpoint import _OVERDUE, Checkpoints, Snapshot
+from engine.fast.checkpoint import _OVERDUE, Checkpoints
 from engine.fast.cuda_graph import GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.leading import FollowingWorld, LeadingWorld, follow
 from engine.fast.sequence_parallel import make_split
 from engine.fast.slots import Due, WorldSlots
+from engine.fast.snapshot import Snapshot
 from engine.fast.static_dream import StaticDream
 from engine.fast.torch_backend import TorchStep
 from engine.models.telemetry import TelemetryScale

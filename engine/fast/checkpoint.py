@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.fast.course import Course, Snapshot
+from engine.fast.course import Course
+from engine.fast.snapshot import Snapshot
 from engine.without import without
 from games.spec import GameSpec
 

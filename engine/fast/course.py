@@ -6,10 +6,11 @@ passed. In a game with a respawn (games.spec.Respawn) both are telemetry, and th
 tells of both: so the level's length is known. A dream begins every level where it began itself, so all of
 them are as long."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from engine.fast.snapshot import Snapshot
 from engine.models.telemetry import TelemetryScale
 from games.spec import GameSpec
 
@@ -17,16 +18,6 @@ OFF = 0.02
 """A share told so far off is put right; the model's own trembles less."""
 _LEAST = 0.005
 """Of a smaller share no length can be told."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """A dream at one step, but for its ring: latent [C, H, W]; told [F], its telemetry in model's terms;
-    totals [F], the same in units, counts and events as running totals. float32."""
-
-    latent: np.ndarray
-    told: np.ndarray
-    totals: np.ndarray
 
 
 class Course:

@@ -12,8 +12,9 @@ import torch
 from engine.backend import Opening, Step
 from engine.config import WorldConfig
 from engine.fast.bounds import Bounds
-from engine.fast.checkpoint import Checkpoints, Snapshot
+from engine.fast.checkpoint import Checkpoints
 from engine.fast.sight import Sight
+from engine.fast.snapshot import Snapshot
 from engine.models.layers import rotary
 from engine.models.telemetry import TelemetryScale
 from games import GAMES

@@ -22,12 +22,12 @@ class Buttons(IntFlag):
 
 LOOKS = ("meadow", "cavern", "city")
 
-LAYERS = tuple((layer, times) for layer in range(len(PARALLAX)) for times in LAYERS_TOLD)
 ANGLES = {
     **{
         f"layer_{layer}_{times}": f"{times} times the place of the picture in the hills' layer {layer}, the "
         "farthest first"
-        for layer, times in LAYERS
+        for layer in range(len(PARALLAX))
+        for times in LAYERS_TOLD
     },
     "tile": f"the picture's place in tiles of {TILE} px",
     "gait": f"the hero's place in his four poses of {GAIT} px",
