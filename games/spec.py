@@ -42,7 +42,7 @@ class Respawn:
                    grows, another place begins.
     place  a count of the way gone: a checkpoint lies at each `every` of it, in its unit, from the level's
            beginning on.
-    progress  a value: the share of the level that is passed. A level ends when it is 1.
+    progress  a value from 0 to 1: the share of the level that is passed. A level ends when it is 1.
     height, lowest  a value, and what it is at least where one can stand: who is lower has fallen."""
 
     alive: str

@@ -277,6 +277,8 @@ def test_what_a_game_tells_of_its_checkpoints_are_fields_of_its_telemetry():
     assert respawn is not None and GAMES["racing"].respawn is None
     for name, kind in kinds.items():
         assert SPEC.telemetry[SPEC.field_index(getattr(respawn, name))].kind == kind
+    progress = SPEC.telemetry[SPEC.field_index(respawn.progress)]
+    assert (progress.kind, progress.low, progress.high) == ("value", 0.0, 1.0)
 
 
 # -- dreams -------------------------------------------------------------------------------------------
@@ -542,3 +544,9 @@ def test_where_the_length_is_not_known_the_share_stays_as_it_is_told():
 def test_a_life_that_is_lost_leaves_the_level_as_long_as_it_is():
     filed = shares({"x": 40, "progress": 0.4}, dies(2), BACK, {"x": 50, "progress": 0.9})
     assert filed[-1] == pytest.approx(0.5)
+
+
+def test_a_game_over_that_is_told_begins_a_level_where_it_is_told():
+    over: Changes = {"x": 61, "progress": 0.02, "lives": 5}
+    filed = shares({"x": 60, "progress": 0.6}, dies(0), BACK | over, {"x": 71, "progress": 0.9})
+    assert filed[2:] == pytest.approx([0.02, 0.12])

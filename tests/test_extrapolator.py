@@ -459,9 +459,8 @@ def test_what_counts_more_costs_more():
         replace(batch, truth=torch.where(half > 0, -batch.newest, batch.newest))
         for half in (upper, 1 - upper)
     ]
-    step, losses = Step(net, Metric(torch.eye(CHANNELS))), []
-    for one in off:
-        losses.append(step(one, None)[0].item())
+    step = Step(net, Metric(torch.eye(CHANNELS)))
+    losses = [step(one, None)[0].item() for one in off]
     pixels = train_extrapolator.PixelLoss(lambda z: z[:, :3], 1.0, 0.0)
     shown = [float(pixels(one.newest, one.truth, one.weights)) for one in off]
     assert losses[0] > 2 * losses[1] and shown[0] == pytest.approx(3 * shown[1], rel=0.3)

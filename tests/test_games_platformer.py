@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from games.platformer.sections import SOLID
-from games.platformer.spec import SPEC, Buttons
+from games.platformer.spec import LAYERS_TOLD, SPEC, Buttons
 from games.platformer.state import CHEER, DEAD, PLAY
-from games.platformer.units import COLUMNS, GAIT, LAYERS_TOLD, PARALLAX, PERIOD, ROWS, SUB, TILE
+from games.platformer.units import COLUMNS, GAIT, PARALLAX, PERIOD, ROWS, SUB, TILE
 from games.platformer.world import Drivers, World
 
 LEFT, RIGHT, JUMP = (int(b) for b in (Buttons.LEFT, Buttons.RIGHT, Buttons.JUMP))

@@ -99,7 +99,9 @@ class Checkpoints:
         return made if self._respawn is None else self._after(made, frames).filed
 
     def _after(self, made: Snapshot, frames: int) -> _Memory:
-        made = self._credible(self._course.put_right(made, self._memory.origin))
+        if not self._rose(self._lives, made.totals):  # a game over leads to another place
+            made = self._course.put_right(made, self._memory.origin)
+        made = self._credible(made)
         memory, now = self._counted(made.totals, frames), made.totals
         if memory.over > _OVERDUE or self._rose(self._level, now):
             made = self._next_level(memory.home, now)

@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from engine.fast.snapshot import Snapshot
-from engine.models.telemetry import TelemetryScale
 from games.spec import GameSpec
 
 OFF = 0.02
@@ -27,10 +26,6 @@ class Course:
         assert spec.respawn is not None
         names = (spec.respawn.place, spec.respawn.level, spec.respawn.progress)
         self._place, self._level, self._progress = map(spec.field_index, names)
-        scale = TelemetryScale(spec.telemetry)
-        self._low, self._range = (
-            float(value[self._progress]) for value in (scale.low, scale.high - scale.low)
-        )
         self._length: float | None = None
 
     def open(self, totals: np.ndarray) -> None:
@@ -53,5 +48,5 @@ class Course:
             return made
         told, totals = made.told.copy(), made.totals.copy()
         totals[self._progress] = share
-        told[self._progress] = (share - self._low) / self._range * 2 - 1
+        told[self._progress] = 2 * share - 1
         return replace(made, told=told, totals=totals)

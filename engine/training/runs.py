@@ -76,7 +76,7 @@ class RunBank:
         self.simulation, self.encode, self.size, self.frames, self.gap = simulation, encode, size, frames, gap
         spec = simulation.spec
         self.watched = [spec.field_index(name) for name in EVENTS[spec.name]]
-        self.movers = mover_classes(spec)
+        self.mover_classes = mover_classes(spec)
         self.parts: list[Runs] = []
 
     @property
@@ -94,13 +94,14 @@ class RunBank:
             buttons = sim.play_on()
             pictures, classes = sim.world.render_classes()
             latents.append(self.encode(pictures).to(torch.bfloat16))
-            weights.append(filled_weights(classes, self.movers).to(torch.bfloat16))
+            weights.append(filled_weights(classes, self.mover_classes).to(torch.bfloat16))
             held.append(((buttons[:, None] & sim.bits) != 0).float())
             marks.append(self._marks())
         told = torch.stack(marks, 1)
         eventful = (told[:, 1:] != told[:, :-1]).any(-1)
-        seen, keys, counts = (torch.stack(part, 1) for part in (latents, held, weights))
-        self.parts.append(Runs(seen, keys, eventful, counts))
+        self.parts.append(
+            Runs(torch.stack(latents, 1), torch.stack(held, 1), eventful, torch.stack(weights, 1))
+        )
         while self.count - len(self.parts[0].latents) >= self.size:
             self.parts.pop(0)
 

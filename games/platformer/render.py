@@ -27,7 +27,7 @@ from games.platformer.units import (
     TILE,
     VIEW_H,
     VIEW_W,
-)  # fmt: skip
+)
 from games.sprites import Atlas, Placements, build_atlas, composite
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from games.platformer.level import Level, enemies_at, platforms_at
-from games.platformer.spec import SPEC
+from games.platformer.spec import LAYERS_TOLD, SPEC
 from games.platformer.state import DEAD, State
 from games.platformer.units import (
     COIN_TURN_FRAMES,
@@ -16,7 +16,6 @@ from games.platformer.units import (
     ENEMY_W,
     GAIT,
     HERO_W,
-    LAYERS_TOLD,
     PARALLAX,
     PERIOD,
     PLATFORM_W,

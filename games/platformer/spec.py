@@ -6,7 +6,6 @@ from games.platformer.units import (
     CHECKPOINT_SLOTS,
     COIN_TURN_FRAMES,
     GAIT,
-    LAYERS_TOLD,
     PARALLAX,
     SLOT,
     TILE,
@@ -22,6 +21,8 @@ class Buttons(IntFlag):
 
 LOOKS = ("meadow", "cavern", "city")
 
+LAYERS_TOLD = (1, 4)
+"""A layer's place is told so many times over: the first knows the whole period, the last a pixel."""
 ANGLES = {
     **{
         f"layer_{layer}_{times}": f"{times} times the place of the picture in the hills' layer {layer}, the "

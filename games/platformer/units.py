@@ -12,8 +12,6 @@ VIEW_W, VIEW_H = 720, 480
 PARALLAX, PERIOD = (20, 45, 70), 1440
 """Speed of the hills' layers in percent of the play plane's, the farthest first; pixels after which each of
 them repeats."""
-LAYERS_TOLD = (1, 4)
-"""A layer's place is told so many times over: the first knows the whole period, the last a pixel."""
 ROWS = 14
 SLOT = 12
 """Columns of one section; a level is a row of sections."""
