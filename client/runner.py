@@ -51,6 +51,7 @@ class Runner:
 
     STUCK_S, BACK_S, RUN_UP_S = 1.5, 0.6, 0.3
     LEAST_TILES = 1.5  # in that time: a dream creeps on where the picture stands against a step
+    PUSHED_S, PUSHED_TILES = 0.9, 0.3  # who runs for so long and gains no more runs against something
 
     def __init__(self, spec: GameSpec) -> None:
         self.spec = spec
@@ -64,6 +65,7 @@ class Runner:
         self._sent: deque[int] = deque(maxlen=60)
         self._best_x = -math.inf
         self._stuck_s = 0.0
+        self._pushed_x, self._pushed_s = 0.0, 0.0  # where he began to run and not to get on, and for how long
         self._tries = 0  # of ways out, since way was last gained
         self._way_out: list[int] = []  # masks that take the place of the plan's
         back, run_up = [self._left] * round(self.BACK_S * FPS), [self._right] * round(self.RUN_UP_S * FPS)
@@ -113,9 +115,14 @@ class Runner:
             self._best_x, self._stuck_s, self._tries = s.x, 0.0, 0
         elif s.x < self._best_x - 6:  # sent back to a checkpoint
             self._best_x = s.x
+        runs = s.grounded > 0.5 and bool(self._masks[0] & self._right)
+        if dead or not runs or abs(s.x - self._pushed_x) > self.PUSHED_TILES:
+            self._pushed_x, self._pushed_s = s.x, 0.0
         self._stuck_s += seconds
-        if self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1):
-            self._stuck_s, self._way_out = 0.0, self._ways_out[self._tries % 2]
+        self._pushed_s += seconds
+        stuck = self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1)
+        if stuck or (self._pushed_s > self.PUSHED_S and not self._way_out):
+            self._stuck_s, self._pushed_s, self._way_out = 0.0, 0.0, self._ways_out[self._tries % 2]
             self._tries += 1
 
     def _choose(self, pending: list[int]) -> list[int]:

@@ -42,7 +42,9 @@ class Respawn:
                    grows, another place begins.
     place  a count of the way gone: a checkpoint lies at each `every` of it, in its unit, from the level's
            beginning on.
-    progress  a value from 0 to 1: the share of the level that is passed. A level ends when it is 1.
+    progress  a value from 0 to 1: the share of the level that is passed.
+    goal, finish_frames  where a level is won: so much of the way, in the unit of place, before all of it is
+           passed; who stands there has won after so many frames.
     height, lowest  a value, and what it is at least where one can stand: who is lower has fallen."""
 
     alive: str
@@ -54,6 +56,8 @@ class Respawn:
     progress: str
     height: str
     lowest: float
+    goal: float
+    finish_frames: int
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A death leads back to the checkpoint that the dream itself reached; whoever steps it, the same."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from engine.backend import Opening, Step
 from engine.bench.ranks import run_ranks
 from engine.config import WorldConfig
-from engine.fast.checkpoint import _OVERDUE, Checkpoints
+from engine.fast.checkpoint import Checkpoints
 from engine.fast.cuda_graph import GraphWorld
 from engine.fast.dream import Dream
 from engine.fast.leading import FollowingWorld, LeadingWorld, follow
@@ -45,6 +46,9 @@ def with_near_checkpoints() -> GameSpec:
 
 
 SPEC = with_near_checkpoints()
+assert SPEC.respawn is not None
+WON = math.ceil(SPEC.respawn.finish_frames / STRIDE)
+"""Steps at a goal after which a level is won."""
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +133,7 @@ def test_who_has_passed_all_of_a_level_for_a_while_begins_the_next_where_the_ope
     filed = [checkpoints.file(step, STRIDE) for step in steps]
     shown = [int(one.latent[0, 0, 0]) for one in filed]
     first = shown.index(0)
-    assert shown[:first] == list(range(1, first + 1)) and first == 1 + _OVERDUE // STRIDE
+    assert shown[:first] == list(range(1, first + 1)) and first == WON
     assert [value(filed[first].totals, name) for name in ("level", "coins", "lives", "x")] == [1, 4, 3, 10.5]
     assert value(filed[first].totals, "progress") == 0
     again = checkpoints.file(made(99, filed[first].totals), STRIDE)
@@ -142,7 +146,7 @@ def test_it_is_not_over_in_the_air_nor_where_the_end_was_only_near():
 
 
 def test_a_death_in_the_next_level_leads_back_to_its_beginning():
-    assert places(ALL, *[STILL] * (_OVERDUE // STRIDE), {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
+    assert places(ALL, *[STILL] * (WON - 1), {"progress": 0.1, "level": 1}, dies(2), BACK)[-1] == 0
 
 
 NEAR, NEXT = {"progress": 0.9}, {"progress": 0.0, "level": 1}
@@ -521,12 +525,25 @@ def test_a_level_ends_where_the_way_does_whatever_is_told():
     """As the model tells it, it would never end."""
     filed = shares({"x": 108, "progress": 0.7}, *[STILL] * 12)
     ended = next(number for number, share in enumerate(filed) if share < 0.5)
-    assert ended == _OVERDUE // STRIDE and filed[:ended] == [1.0] * ended
+    assert ended == WON - 1 and filed[:ended] == [1.0] * ended
     assert filed[ended:] == pytest.approx([LONG["progress"]] * len(filed[ended:])), (
         "and the next begins there"
     )
     further = shares({"x": 108}, *[STILL] * (ended + 1), {"x": 138})
     assert further[-1] == pytest.approx(LONG["progress"] + 0.3)
+
+
+def test_who_stands_at_the_goal_has_won_whatever_is_told():
+    """In a level of 100 tiles the flag stands at 95. A hero who cheers drifts a little."""
+    drift = [{"x": 94.3 + 0.05 * i, "progress": 0.94} for i in range(WON + 3)]
+    assert min(shares(*drift[:WON])) == pytest.approx(0.94), "he did not stand there before"
+    assert shares(*drift)[WON] == pytest.approx(LONG["progress"])
+    walks = [{"x": 92.5 + 0.12 * i, "progress": 0.93 + 0.001 * i} for i in range(2 * WON)]
+    early = [{"x": 91.0, "progress": 0.91}] * (2 * WON)
+    for story in (walks, early, [STILL] * (2 * WON)):
+        assert LONG["progress"] not in shares({"x": 50, "progress": 0.5}, *story)[1:]
+    above = {"x": 94.3, "progress": 0.94} | AIR
+    assert shares(above, *[STILL] * (2 * WON))[-1] == pytest.approx(0.94), "nobody wins in the air"
 
 
 def test_where_the_length_is_not_known_the_share_stays_as_it_is_told():

@@ -232,6 +232,17 @@ def test_a_hero_that_creeps_on_against_a_step_jumps_then_backs_up_and_jumps() ->
     assert pressed.index(right | jump) < 2 * 60 and pressed.count(left) == 36
 
 
+def test_a_hero_who_runs_against_something_does_not_wait_for_an_enemy_behind_it() -> None:
+    spec = GAMES["platformer"]
+    left, right, jump = (int(spec.buttons[name]) for name in ("LEFT", "RIGHT", "JUMP"))
+    pilot, pressed = Autopilot(spec), []
+    for frame in range(90):
+        pressed.append(
+            pilot.decide(told(x=20.0 - frame / 2000, vx=0.5, wall_ahead=3.5, enemy_ahead=4.5), frame)
+        )
+    assert 30 < pressed.index(right | jump) < 60 and left not in pressed
+
+
 def test_a_way_out_ends_where_the_hero_dies() -> None:
     spec = GAMES["platformer"]
     pilot, frame = Autopilot(spec), 0

@@ -7,11 +7,12 @@ first is kept, and filed in place of the step of the second. The opening's last 
 lost all lives begins there again, with as many as then.
 
 A model that has forgotten how long a level is may never draw its end: the hero runs on where no training ever
-was, and fades; and what it makes of a finish is a second of mush, told again and again. How much of a level
-is passed follows from the way gone (see Course). Who has passed all of it for a while has finished it, or who
-is told so near its end, and the next one begins where the opening did. Coins and levels that it tells away
-from one who lives are not lost. And who is told to live on below all ground, or to be dead for good, has
-fallen.
+was, and fades; and what it makes of a finish is a second of mush, told again and again, or none: he cheers at
+the flag until, by chance, he runs on to the next. How much of a level is passed follows from the way gone
+(see Course). Who stands at its goal as long as a finish takes, or has passed all of it for as long, has
+finished it, or who is told so near its end, and the next one begins where the opening did. Coins and levels
+that it tells away from one who lives are not lost. And who is told to live on below all ground, or to be dead
+for good, has fallen.
 
 In the way of a frame: between what the world model made and what is filed of it, see Dream.file."""
 
@@ -30,9 +31,10 @@ pictures there are the poorest."""
 _SUNK, _LONG = 12, 60
 """So many frames told alive where nobody can stand, or told dead, and a life is lost that leads back: in the
 simulator a fall takes some 8 until it is a death, and a death 44."""
-_OVERDUE, _ALL, _NEAR = 32, 0.98, 0.8
-"""So many frames on the ground with so much of the level passed, and it is over; with less than the last none
-is."""
+_ALL, _NEAR = 0.98, 0.8
+"""With so much of the level passed it is over after a while; with less than the last it never is."""
+_STANDS = 0.025
+"""Who moves no more than so far in a frame, in the unit of the place: a hero who cheers drifts a little."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class _Memory:
     over: int = 0
     sunk: int = 0
     dead: int = 0
-    """Frames up to now: on the ground with all of the level passed; alive where nobody can stand; dead."""
+    """Frames up to now: on the ground where the level is over; alive where nobody can stand; dead."""
 
 
 class Checkpoints:
@@ -70,7 +72,7 @@ class Checkpoints:
         names = (respawn.alive, respawn.stands, respawn.lives, respawn.level, respawn.place)
         self._alive, self._stands, self._lives, self._level, self._place = map(spec.field_index, names)
         self._progress, self._height = map(spec.field_index, (respawn.progress, respawn.height))
-        self._lowest = respawn.lowest
+        self._lowest, self._finish = respawn.lowest, respawn.finish_frames
         self._event = np.array([field.kind == "event" for field in spec.telemetry])
         self._gained = self._event & (np.arange(len(spec.telemetry)) != self._lives)
         self._change = np.array([field.kind in ("event", "count") for field in spec.telemetry])
@@ -103,7 +105,7 @@ class Checkpoints:
             made = self._course.put_right(made, self._memory.origin)
         made = self._credible(made)
         memory, now = self._counted(made.totals, frames), made.totals
-        if memory.over > _OVERDUE or self._rose(self._level, now):
+        if memory.over >= self._finish or self._rose(self._level, now):
             made = self._next_level(memory.home, now)
             memory = self._elsewhere(memory, 1, made)
         elif self._rose(self._lives, now):  # a game over's new ones
@@ -152,10 +154,16 @@ class Checkpoints:
         over = memory.over + frames * int(alive and now[self._stands] > 0.5)
         return replace(
             memory,
-            over=over if now[self._progress] > _ALL else 0,
+            over=over if self._won(now, frames) else 0,
             sunk=memory.sunk + frames if alive and now[self._height] < self._lowest else 0,
             dead=0 if alive else memory.dead + frames,
         )
+
+    def _won(self, now: np.ndarray, frames: int) -> bool:
+        """All of the level passed, or at its goal and not moving on."""
+        moved = abs(float(now[self._place] - self._memory.filed.totals[self._place]))
+        stays = moved <= _STANDS * frames and self._course.at_goal(now, self._memory.origin)
+        return stays or bool(now[self._progress] > _ALL)
 
     def _rose(self, field: int, now: np.ndarray) -> bool:
         return bool(now[field] > self._memory.filed.totals[field] + 0.5)

@@ -1,4 +1,4 @@
-"""How much of a level is passed follows from the way gone.
+"""How much of a level is passed, and where its goal is, follows from the way gone.
 
 A world model forgets how long a level is. What it tells of the share that is passed wanders, falls again
 where it has drawn the goal, and the goal is drawn again and again, every few tiles, until by chance all is
@@ -23,9 +23,11 @@ class Course:
     """One dream's; of a game with a respawn."""
 
     def __init__(self, spec: GameSpec) -> None:
-        assert spec.respawn is not None
-        names = (spec.respawn.place, spec.respawn.level, spec.respawn.progress)
+        respawn = spec.respawn
+        assert respawn is not None
+        names = (respawn.place, respawn.level, respawn.progress)
         self._place, self._level, self._progress = map(spec.field_index, names)
+        self._goal = respawn.goal
         self._length: float | None = None
 
     def open(self, totals: np.ndarray) -> None:
@@ -38,6 +40,13 @@ class Course:
         if self._length is None:
             return None
         return float(totals[self._place] - totals[self._progress] * self._length)
+
+    def at_goal(self, totals: np.ndarray, origin: float | None) -> bool:
+        """So near the goal of a level from `origin` on that it may be in the picture: a share may be told OFF
+        by so much. False where the level's length is not known."""
+        if self._length is None or origin is None:
+            return False
+        return float(totals[self._place]) - origin >= self._length * (1 - OFF) - self._goal
 
     def put_right(self, made: Snapshot, origin: float | None) -> Snapshot:
         """made, itself where it tells of the share that its place in a level from `origin` on is."""

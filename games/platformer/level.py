@@ -17,6 +17,7 @@ from games.platformer.units import (
     COIN,
     COLUMNS,
     ENEMY_W,
+    FLAG_COLUMN,
     MAX_SLOTS,
     MIN_SLOTS,
     ROWS,
@@ -25,9 +26,6 @@ from games.platformer.units import (
     TILE,
 )  # fmt: skip
 from games.select import either
-
-FLAG_COLUMN = 7
-"""Column of the goal flag's pole inside the last section."""
 
 
 @dataclass(frozen=True)

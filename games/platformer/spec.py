@@ -4,8 +4,11 @@ from enum import IntFlag
 
 from games.platformer.units import (
     CHECKPOINT_SLOTS,
+    CHEER_FRAMES,
     COIN_TURN_FRAMES,
+    FLAG_COLUMN,
     GAIT,
+    HERO_W,
     PARALLAX,
     SLOT,
     TILE,
@@ -127,6 +130,8 @@ SPEC = GameSpec(
         progress="progress",
         height="y",
         lowest=0.5,
+        goal=SLOT - FLAG_COLUMN + HERO_W / TILE,
+        finish_frames=CHEER_FRAMES,
     ),
     shown=(
         "gap_ahead",

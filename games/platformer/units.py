@@ -15,6 +15,8 @@ them repeats."""
 ROWS = 14
 SLOT = 12
 """Columns of one section; a level is a row of sections."""
+FLAG_COLUMN = 7
+"""Column of the goal flag's pole inside the last section."""
 MIN_SLOTS, MAX_SLOTS = 9, 13
 COLUMNS = SLOT * MAX_SLOTS
 
