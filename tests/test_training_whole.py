@@ -38,8 +38,8 @@ def test_a_stage_on_several_gpus_goes_through_torchrun(stage):
 
 def test_a_world_s_endings_go_on_from_one_another_and_it_becomes_the_mean_of_the_runs(tmp_path):
     made = stages(out=tmp_path)
-    for name, before in (("calm", tmp_path), ("bold", tmp_path / "calm")):
-        before.mkdir(exist_ok=True)
+    for name, before in (("calm", tmp_path / "world"), ("bold", tmp_path / "calm")):
+        before.mkdir()
         files = [before / f"racing-world-{half}.safetensors" for half in (0, 1)]
         for file in files:
             file.touch()
@@ -47,10 +47,11 @@ def test_a_world_s_endings_go_on_from_one_another_and_it_becomes_the_mean_of_the
         assert command[1:4] == ["-m", "engine.training.world", "racing"]
         assert command[command.index("--resume") + 1 :] == list(map(str, files))
         assert command[command.index("--out") + 1] == str(tmp_path / name)
-    average = stages().afterwards(["bold"])["average"]
-    runs = ["out/calm=0.45", "out/bold=0.25", "out=0.3"]
-    assert average[average.index("--of") + 1 :] == [*runs, "--out", "out"]
-    assert made.afterwards(["world"]) == made.afterwards(["calm"]) == {}
+    assert made.command("world", 2.0)[-1] != str(tmp_path), "its own weights stay beside their mean"
+    for last, runs in (("world", ["out/world=1.0"]), ("bold", ["out/calm=0.5", "out/bold=0.5"])):
+        average = stages().afterwards([last])["average"]
+        assert average[average.index("--of") + 1 :] == [*runs, "--out", "out"]
+    assert made.afterwards(["calm"]) == {}
 
 
 @pytest.mark.parametrize("gpus, clips", [(1, 12), (2, 12), (4, 12), (8, 6)])
@@ -158,11 +159,7 @@ def test_the_whole_runs_all_in_order_and_no_gpu_has_two_stages_at_once(gpus, tmp
     monkeypatch.setattr(whole, "gpu_names", lambda: [str(i) for i in range(gpus)])
     monkeypatch.setattr(sys, "argv", ["whole", "racing", "--minutes", "60", "--out", str(tmp_path)])
     whole.main()
-    assert order[:4] == ["autoencoder", "world", *ENDINGS]
-    assert (
-        order[4] == "average"
-        and order[7:9] == ["pack", "sharpen"]
-        and order[-2:] == ["steady", "pack"]
-        and set(SHARES) <= set(order)
-    )
+    assert order[:6] == ["autoencoder", "world", "average", *ENDINGS, "average"]
+    assert order[8:10] == ["pack", "sharpen"] and order[-2:] == ["steady", "pack"]
+    assert set(SHARES) <= set(order)
     assert sum(minutes) == pytest.approx(60, abs=0.1)

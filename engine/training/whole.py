@@ -8,8 +8,9 @@ Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.lo
 of one GPU, all stages together: four GPUs are through in about a quarter of the time. Stages on one line need
 nothing of one another and run side by side; those of `SEVERAL` learn under torchrun on all GPUs that are
 theirs, the others on one each. calm and bold are stage `world` again, calm from its weights on, bold from
-calm's, and the mean of the runs takes its place in OUT. `play --weights OUT/packed` plays the result;
-`quantise --weights OUT/packed` adds int8. With --resume DIR stages that know how go on from what is there."""
+calm's; each of the three leaves its own in OUT/world, OUT/calm, OUT/bold, and OUT gets the mean of the last
+two. `play --weights OUT/packed` plays the result; `quantise --weights OUT/packed` adds int8. With --resume
+DIR stages that know how go on from what is there."""
 
 import argparse
 import os
@@ -63,13 +64,13 @@ ENDINGS = {
     "bold": "--cooldown 0.9 --own-from 0.02 --two-from 0.02 --adversarial 0.35 --seed 2",
 }
 """Two runs in which the rate falls: one sample (calm), then two and a discriminator (bold)."""
-MEAN = {"racing": {"calm": 0.45, "bold": 0.25, "world": 0.3}, "platformer": {"calm": 0.5, "bold": 0.5}}
+MEAN = {"calm": 0.5, "bold": 0.5}
 """The world that is packed is the mean of these runs' weights."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
 SIGHT = "--pictures 36000 --minutes 1"
 """Of one GPU; a CPU core plays so many pictures in an hour."""
-assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(MEAN) == set(GAMES) >= set(SHARPEN)
+assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(GAMES) >= set(SHARPEN)
 assert sorted(SHARES) == sorted(stage for group in GROUPS for stage in group)
 
 
@@ -97,7 +98,7 @@ class Stages:
 
     def _place(self, stage: str) -> Path:
         """Where it leaves what it makes."""
-        own = {"probes": self.packed, **{name: self.out / name for name in ENDINGS}}
+        own = {"probes": self.packed, **{name: self.out / name for name in ("world", *ENDINGS)}}
         return own.get(stage, self.out)
 
     def _encoder(self) -> str:
@@ -136,9 +137,10 @@ class Stages:
             str(self.out),
             self._plain("pack", "--source", str(self.out), "--target", str(self.packed)),
         )
-        if "bold" in group:
-            runs = [f"{self._place(run)}={share}" for run, share in MEAN[self.game].items()]
-            return {"average": self._plain("average", "--of", *runs, "--out", out)}
+        for last, shares in (("world", {"world": 1.0}), ("bold", MEAN)):
+            if last in group:  # OUT has the world as far as it has come; each run keeps what it made
+                runs = [f"{self._place(run)}={share}" for run, share in shares.items()]
+                return {"average": self._plain("average", "--of", *runs, "--out", out)}
         if "decoder" in group:
             how = f"{SHARPEN.get(self.game, '')} {MASKS[self.game]}".split()
             sharpen = self._plain("sharpen", "--weights", str(self.packed), *how, "--out", out)
