@@ -28,9 +28,7 @@ from engine.supervision.lifeline import BEAT_S, Lifeline
 from games import GAMES
 
 _NICENESS = 19
-_SESSION_NICENESS = (
-    5  # a third of the dream's share when all compete: at 19 a busy machine never let it go on
-)
+_SESSION_NICENESS = 5  # a third of the dream's share when all compete; at 19 it may never go on
 _FRAMES_AT_ONCE = 30  # simulated between two looks at the inbox
 _FAR_BEHIND = 60  # frames; then the player is told how far it has come
 _TELL_EVERY = 120  # frames
@@ -45,13 +43,8 @@ class Beside:
         self._session = 0
         self._world: Any = None
         self._due: deque[TrueStep] = deque()
-        self._frames = self._newest = self._pictures = self._told = 0
+        self._frames = self._newest = self._told = 0
         self._simulated = 0  # of the next due step's buttons
-
-    @property
-    def in_step(self) -> bool:
-        """It has shown a picture of what was the dream's newest step."""
-        return self._pictures > 1
 
     def follow(self, message: Follow) -> None:
         """Begin with an epoch that may have gone on for a while."""
@@ -102,7 +95,7 @@ class Beside:
         import torch
 
         self._due.clear()
-        self._epoch, self._simulated, self._told, self._pictures = beginning.epoch, 0, 0, 0
+        self._epoch, self._simulated, self._told = beginning.epoch, 0, 0
         self._newest = 0
         with torch.inference_mode():
             world_class = self._models.world_class(self._spec.name)
@@ -125,7 +118,6 @@ class Beside:
         with torch.inference_mode():
             pixels = np.ascontiguousarray(self._world.render()[0].numpy())
             telemetry = self._world.telemetry()[0].tolist()
-        self._pictures += 1
         self._told = entry.index
         self._line.send_picture(Picture(session=self._session, frame=self._frame(entry, telemetry)), pixels)
 
@@ -155,16 +147,12 @@ class Beside:
             self._line.send(Progress(session=self._session, stage="catching up", fraction=fraction))
 
 
-def _step_back() -> None:
-    """The lowest priority among the engine's processes."""
+def _make_way() -> None:
+    """The lowest priority among the engine's processes, and, as Linux may share its cores by session first
+    and niceness then counts only inside one, a session of its own that gets less than the dream's. From the
+    start: at the lowest priority in the dream's session a busy machine did not let it catch up."""
     with contextlib.suppress(AttributeError, OSError):  # not every system has niceness
         os.nice(_NICENESS)
-
-
-def _step_aside() -> None:
-    """Linux may share its cores by session first; niceness then counts only inside one. Once it is in step
-    with the dream this takes its share from a session of its own, which gets less than the dream's."""
-    with contextlib.suppress(AttributeError, OSError):
         os.setsid()
         Path("/proc/self/autogroup").write_text(str(_SESSION_NICENESS))
 
@@ -177,7 +165,7 @@ def run(options: argparse.Namespace, lifeline: Lifeline) -> None:
     line = RankLine(Addresses(options.inner), BESIDE.decode())
     beside = Beside(ModelsAtHand((), "cpu", 1, None, options.fake), line)
     line.send(Joined(roles=["beside"]))
-    busy = aside = False
+    busy = False
     while not lifeline.stopping:
         for message in line.wait(0.0 if busy else BEAT_S):
             match message:
@@ -188,9 +176,6 @@ def run(options: argparse.Namespace, lifeline: Lifeline) -> None:
                 case Stop():
                     beside.stop()
         busy = beside.step()
-        if not aside and beside.in_step:
-            aside = True
-            _step_aside()
     line.close()
 
 
@@ -201,7 +186,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--fake", action="store_true")
     options = parser.parse_args(argv)
     lifeline = Lifeline(options.parent)
-    _step_back()
+    _make_way()
     run(options, lifeline)
     sys.stderr.flush()
     os._exit(0)  # the control thread may still be reading
