@@ -106,8 +106,8 @@ class Runner:
         hero.leap(bool(mask & self._jump))
 
     def _notice_being_stuck(self, seconds: float) -> None:
-        """Hardly any way gained for a while: what holds him up may be nearer than is told. Jump where he
-        stands; the next time back up a little first, and take a running jump."""
+        """Hardly any way gained for a while, or none while he runs: what holds him up may be nearer than is
+        told. Jump where he stands; the next time back up a little first, and take a running jump."""
         s, dead = self._senses, self._senses.alive < 0.5
         if dead:
             self._way_out = []
@@ -115,15 +115,20 @@ class Runner:
             self._best_x, self._stuck_s, self._tries = s.x, 0.0, 0
         elif s.x < self._best_x - 6:  # sent back to a checkpoint
             self._best_x = s.x
-        runs = s.grounded > 0.5 and bool(self._masks[0] & self._right)
-        if dead or not runs or abs(s.x - self._pushed_x) > self.PUSHED_TILES:
-            self._pushed_x, self._pushed_s = s.x, 0.0
         self._stuck_s += seconds
-        self._pushed_s += seconds
-        stuck = self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1)
-        if stuck or (self._pushed_s > self.PUSHED_S and not self._way_out):
+        held_up = self._runs_against_something(seconds) and not self._way_out
+        if held_up or self._stuck_s > self.STUCK_S * (3 if self._way.waits() else 1):
             self._stuck_s, self._pushed_s, self._way_out = 0.0, 0.0, self._ways_out[self._tries % 2]
             self._tries += 1
+
+    def _runs_against_something(self, seconds: float) -> bool:
+        """Whether he has run right on the ground for PUSHED_S and stayed where he was."""
+        s = self._senses
+        runs = min(s.alive, s.grounded) > 0.5 and bool(self._masks[0] & self._right)
+        if not runs or abs(s.x - self._pushed_x) > self.PUSHED_TILES:
+            self._pushed_x, self._pushed_s = s.x, 0.0
+        self._pushed_s += seconds
+        return self._pushed_s > self.PUSHED_S
 
     def _choose(self, pending: list[int]) -> list[int]:
         """Masks of the first bold plan that goes well; else of that which survives the most doubts, with the

@@ -541,7 +541,7 @@ def test_who_stands_at_the_goal_has_won_whatever_is_told():
     walks = [{"x": 92.5 + 0.12 * i, "progress": 0.93 + 0.001 * i} for i in range(2 * WON)]
     early = [{"x": 91.0, "progress": 0.91}] * (2 * WON)
     for story in (walks, early, [STILL] * (2 * WON)):
-        assert LONG["progress"] not in shares({"x": 50, "progress": 0.5}, *story)[1:]
+        assert min(shares({"x": 50, "progress": 0.5}, *story)) > 0.4, "the next level has not begun"
     above = {"x": 94.3, "progress": 0.94} | AIR
     assert shares(above, *[STILL] * (2 * WON))[-1] == pytest.approx(0.94), "nobody wins in the air"
 

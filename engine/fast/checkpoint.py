@@ -33,8 +33,9 @@ _SUNK, _LONG = 12, 60
 simulator a fall takes some 8 until it is a death, and a death 44."""
 _ALL, _NEAR = 0.98, 0.8
 """With so much of the level passed it is over after a while; with less than the last it never is."""
-_STANDS = 0.025
-"""Who moves no more than so far in a frame, in the unit of the place: a hero who cheers drifts a little."""
+_DRIFT = 0.025
+"""Who moves no farther than so in a frame, in the unit of the place, stays: a hero who cheers drifts a
+little."""
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,16 @@ class Checkpoints:
         over = memory.over + frames * int(alive and now[self._stands] > 0.5)
         return replace(
             memory,
-            over=over if self._won(now, frames) else 0,
+            over=over if self._finishes(now, frames) else 0,
             sunk=memory.sunk + frames if alive and now[self._height] < self._lowest else 0,
             dead=0 if alive else memory.dead + frames,
         )
 
-    def _won(self, now: np.ndarray, frames: int) -> bool:
-        """All of the level passed, or at its goal and not moving on."""
+    def _finishes(self, now: np.ndarray, frames: int) -> bool:
+        """Whether a level ends, after a while, where he is now: all of it is passed, or he stays at its
+        goal."""
         moved = abs(float(now[self._place] - self._memory.filed.totals[self._place]))
-        stays = moved <= _STANDS * frames and self._course.at_goal(now, self._memory.origin)
+        stays = moved <= _DRIFT * frames and self._course.at_goal(now, self._memory.origin)
         return stays or bool(now[self._progress] > _ALL)
 
     def _rose(self, field: int, now: np.ndarray) -> bool:
