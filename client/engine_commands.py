@@ -11,7 +11,7 @@ from games import GAMES
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 _STAGES = (
     "whole", "autoencoder", "world", "average", "decoder", "sharpen", "sight", "extrapolator", "probes",
-    "wide_decoder", "steady", "pack", "quantise",
+    "wide_decoder", "steady", "tail", "pack", "quantise",
 )  # fmt: skip
 
 

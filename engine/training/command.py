@@ -10,11 +10,12 @@ from engine.models.weights import WeightsError
 from games import GAMES
 
 
-def parser_for(doc: str | None, minutes: float) -> argparse.ArgumentParser:
-    """doc: the module's text; minutes: --minutes unless given."""
+def parser_for(doc: str | None, minutes: float | None = None) -> argparse.ArgumentParser:
+    """doc: the module's text; minutes: --minutes unless given; None: the stage takes as long as it takes."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("game", choices=tuple(GAMES))
-    made.add_argument("--minutes", type=float, default=minutes)
+    if minutes is not None:
+        made.add_argument("--minutes", type=float, default=minutes)
     made.add_argument("--out", type=Path, default=Path("out"))
     made.add_argument("--weights", type=Path, help="a packed directory instead of the shipped one")
     return made

@@ -3,7 +3,7 @@
     CUDA_VISIBLE_DEVICES=0,1,2,3 python -m engine.training.whole racing --minutes 60 --out OUT
 
     autoencoder -> world -> calm -> bold -> average -> decoder, extrapolator -> (racing) sharpen
-      -> wide_decoder, probes -> steady -> (platformer) sight -> OUT/packed
+      -> wide_decoder, probes -> steady -> (platformer) sight -> tail, of both decoders -> OUT/packed
 Each stage is a process of its own; what it prints goes to OUT/<game>-<stage>.log as well. Minutes are those
 of one GPU, all stages together: four GPUs are through in about a quarter of the time. Stages on one line need
 nothing of one another and run side by side; those of `SEVERAL` learn under torchrun on all GPUs that are
@@ -68,6 +68,13 @@ MEAN = {"calm": 0.5, "bold": 0.5}
 """The world that is packed is the mean of these runs' weights."""
 SHARPEN = {"racing": "--minutes 17 --edge 1.3 --muon-lr 5e-4"}
 """Of one CPU core."""
+TAIL = {
+    ("racing", "decoder"): "--truth 0.7 --detail 0.25 --mask 3 12 20 6",
+    ("racing", WIDE): "--truth 0.5 --detail 0.1 --mask 3 12 20 6",
+    ("platformer", "decoder"): "--truth 0.5 --detail 0.2 --mask 20 60 80 60",
+    ("platformer", WIDE): "--truth 0.5 --detail 0.1 --mask 15 300 10 40",
+}
+"""Of one CPU core, by game and decoder: as much detail as gives its pictures the truth's gradient energy."""
 SIGHT = "--pictures 36000 --minutes 1"
 """Of one GPU; a CPU core plays so many pictures in an hour."""
 assert set(MASKS) == set(AUTOENCODER) == set(DECODER) == set(GAMES) >= set(SHARPEN)
@@ -149,8 +156,14 @@ class Stages:
             wide = str(self.out / f"{self.game}-decoder-wide.safetensors")
             steady = self._plain("steady", "--weights", str(self.packed), "--wide", wide, "--out", out)
             sight = self._plain("sight", "--weights", str(self.packed), *SIGHT.split(), "--out", out)
-            return {"steady": steady} | ({"sight": sight} if GAMES[self.game].shown else {}) | {"pack": pack}
+            tails = {f"{part}-tail": self._tail(part) for part in ("decoder", WIDE)}
+            made = {"steady": steady} | ({"sight": sight} if GAMES[self.game].shown else {})
+            return made | {"pack-untailed": pack} | tails | {"pack": pack}
         return {}
+
+    def _tail(self, part: str) -> list[str]:
+        how = ("--part", part, *TAIL[self.game, part].split())
+        return self._plain("tail", "--weights", str(self.packed), *how, "--out", str(self.out))
 
     def _plain(self, stage: str, *options: str) -> list[str]:
         return [sys.executable, "-m", f"engine.training.{stage}", self.game, *options]
