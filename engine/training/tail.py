@@ -9,7 +9,7 @@ things weigh as --mask says; that one alone is softer, as every mean of what may
 what a blur (1 2 1, both ways) takes from the picture is then added to it once more: that makes edges as
 strong as they are in true pictures for a tenth of a decibel. The rest of the decoder stays as it is, and
 nothing is computed at play that was not before. Writes OUT/<game>-<part>.safetensors (bf16), which `pack`
-takes. Some minutes of one core."""
+takes; run on what it made, it adds the detail again. Some minutes of one core."""
 
 import argparse
 from collections.abc import Iterator
