@@ -110,7 +110,13 @@ def test_the_stage_changes_the_last_convolution_alone(part, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("options", "named"), [(["--truth", "1.5"], "--truth"), (["--pictures", "2"], "--pictures")]
+    ("options", "named"),
+    [
+        (["--truth", "1.5"], "--truth"),
+        (["--detail", "nan"], "--detail"),
+        (["--pictures", "2"], "--pictures"),
+        (["--mask", "nan"], "--mask"),
+    ],
 )
 def test_what_makes_no_sense_is_refused(options, named, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["tail", "racing", *options])

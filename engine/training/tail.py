@@ -12,17 +12,16 @@ nothing is computed at play that was not before. Writes OUT/<game>-<part>.safete
 takes; run on what it made, it adds the detail again. Some minutes of one core."""
 
 import argparse
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.models.autoencoder import Decoder, from_bytes
 from engine.models.weights import SHIPPED, WIDE, load_part
-from engine.training.autoencoder import class_worth, held_out_pool, report
+from engine.training.autoencoder import class_worth, held_out_pool, report, weight
 from engine.training.command import errors_said, parser_for
-from engine.training.data import FramePool
+from engine.training.data import FramePool, encode_all
 from engine.training.files import write_part
 from engine.training.sharpen import played
 
@@ -56,19 +55,20 @@ class TailFit:
         given = F.silu(decoder.body(latent))
         columns = F.unfold(given, 3, padding=1)[0].T
         inputs = torch.cat((columns, torch.ones(len(columns), 1)), 1)
-        weight = F.avg_pool2d(self.worth[classes.long()], factor).flatten()[:, None]
+        worth = F.avg_pool2d(self.worth[classes.long()], factor).flatten()[:, None]
         made = F.pixel_shuffle(decoder.tail(given), factor)
 
         def rows(pictures: Tensor) -> Tensor:
             return F.pixel_unshuffle(pictures, factor).flatten(2)[0].T
 
-        weighed = (inputs * weight).T
+        weighed = (inputs * worth).T
         self.products += (weighed @ inputs).double()
         self.true += (weighed @ rows(2 * picture - 1)).double()
         self.detail += (weighed @ rows(detail(made))).double()
 
     def solved(self, truth: float, amount: float) -> tuple[Tensor, Tensor]:
-        """Weight and bias: so far on the way to the truth, with so much of the detail once more."""
+        """Weight [3 f f, W, 3, 3] and bias [3 f f], f pixels a side: `truth` (0 to 1) of the way to the least
+        squared error, with `amount` of the detail once more."""
         ridge = RIDGE * self.products.diagonal().mean() * torch.eye(len(self.products), dtype=torch.float64)
         nearest = torch.linalg.solve(self.products + ridge, self.true + ridge @ self.now)
         added = torch.linalg.solve(self.products + ridge, self.detail)
@@ -79,13 +79,13 @@ class TailFit:
 def refit(
     decoder: Decoder, latents: Tensor, pool: FramePool, worth: Tensor, truth: float, amount: float
 ) -> None:
-    """The last convolution, in place. latents: of the pool's pictures."""
+    """A decoder's last convolution, in place. latents [B, C, 10, 15] of the pool's B pictures; worth: what a
+    pixel of each class weighs; truth, amount: see `TailFit.solved`."""
     fit = TailFit(decoder, worth)
     for latent, picture, classes in zip(latents.split(1), pool.pictures.split(1), pool.classes.split(1)):
         fit.add(latent, from_bytes(picture), classes)
-    weight, bias = fit.solved(truth, amount)
-    assert decoder.tail.bias is not None
-    decoder.tail.weight.data, decoder.tail.bias.data = weight, bias
+    kernel, bias = fit.solved(truth, amount)
+    decoder.tail.load_state_dict({"weight": kernel, "bias": bias})
 
 
 def run(args: argparse.Namespace) -> None:
@@ -93,21 +93,15 @@ def run(args: argparse.Namespace) -> None:
     torch.manual_seed(5)
     weights, worth = args.weights or SHIPPED / args.game, class_worth(args.game, args.mask)
     encoder, decoder = load_part(weights, "encoder"), load_part(weights, args.part)
-    assert isinstance(encoder, nn.Module) and isinstance(decoder, Decoder)
+    assert isinstance(decoder, Decoder)
     pool = played(args.game, args.pictures)
-    latents = torch.cat(list(encoded(encoder, pool.pictures)))
+    with torch.no_grad():
+        latents = encode_all(encoder, pool.pictures, at_once=8)
     judged = held_out_pool(args.game, "cpu", small=True)
     report(f"{args.game} {args.part} before:", encoder, decoder, judged)
     refit(decoder, latents, pool, worth, args.truth, args.detail)
     print(f"wrote {write_part(decoder.state_dict(), args.out, args.game, args.part)}")
     report(f"{args.game} {args.part} now:", encoder, decoder, judged)
-
-
-@torch.no_grad()
-def encoded(encoder: nn.Module, pictures: Tensor) -> Iterator[Tensor]:
-    """uint8 [B, 480, 720, 3] -> latents, in parts."""
-    for part in pictures.split(8):
-        yield encoder(from_bytes(part))
 
 
 def main() -> None:
@@ -116,7 +110,9 @@ def main() -> None:
     parser.add_argument("--truth", type=float, default=0.5, help="how far to the least squared error, 0 to 1")
     parser.add_argument("--detail", type=float, default=0.15, help="of the detail, added once more")
     parser.add_argument("--pictures", type=int, default=300, help="that are played for the fit")
-    parser.add_argument("--mask", type=float, nargs="+", metavar="W", default=[0.0], help="as in autoencoder")
+    parser.add_argument(
+        "--mask", type=weight, nargs="+", metavar="W", default=[0.0], help="as in autoencoder"
+    )
     args = parser.parse_args()
     if args.pictures < 8 or not (0 <= args.truth <= 1 and 0 <= args.detail <= 1):
         parser.error("--pictures is 8 or more, --truth and --detail 0 to 1")
