@@ -53,11 +53,13 @@ class Window:
         self.process = subprocess.Popen(
             command, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=self.log
         )
+
+    def begin(self) -> None:
+        """Wait until it has the keyboard and shows the game."""
         try:
-            self.id = display.window(self.process)
+            self.id = self.display.focused_window(self.process)
         except AssertionError as error:
-            raise AssertionError(f"{error}; it said: {(directory / 'stderr').read_text()!r}") from None
-        display.do("windowfocus", "--sync", self.id)
+            raise AssertionError(f"{error}; it said: {Path(self.log.name).read_text()!r}") from None
         wait_for(self.hud_is_there, 40.0, "the game did not begin")
 
     def canvas(self) -> np.ndarray:
@@ -98,6 +100,7 @@ class Window:
 def window(*arguments: object) -> Iterator[Window]:
     opened = Window(*arguments)  # type: ignore[arg-type]
     try:
+        opened.begin()
         yield opened
     finally:
         opened.close()

@@ -58,22 +58,25 @@ class VirtualDisplay:
 
     def do(self, *arguments: str) -> str:
         """Run xdotool; what it printed."""
-        done = subprocess.run(
-            ["xdotool", *arguments], env=self.environment, capture_output=True, text=True, timeout=20
-        )
+        done = self._run(*arguments)
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout.strip()
 
-    def window(self, process: "subprocess.Popen[bytes]", timeout_s: float = 40.0) -> str:
-        """The id of a process's visible window, once there is one."""
+    def focused_window(self, process: "subprocess.Popen[bytes]", timeout_s: float = 40.0) -> str:
+        """The id of a process's visible window, once there is one and it has the keyboard. SDL may open
+        another in place of its first one: a window that is gone before it is focused is looked for anew."""
 
-        def search() -> str:
+        def focused() -> str:
             assert process.poll() is None, f"the process ended with {process.returncode}"
-            command = ["xdotool", "search", "--onlyvisible", "--pid", str(process.pid)]
-            done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
-            return done.stdout.split("\n")[0]
+            found = self._run("search", "--onlyvisible", "--pid", str(process.pid)).stdout.split("\n")[0]
+            return found if found and self._run("windowfocus", "--sync", found).returncode == 0 else ""
 
-        return wait_for(search, timeout_s, "no window was opened")
+        return wait_for(focused, timeout_s, "no window was opened")
+
+    def _run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["xdotool", *arguments], env=self.environment, capture_output=True, text=True, timeout=20
+        )
 
     def close(self) -> None:
         self._process.terminate()
